@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""The metadata log: an append-only text in shared memory, one per trace.
+
+Layout: a 64-byte header, then the text. The header is three little-endian u64:
+magic, version, committed length of the text in bytes. The registry is the only
+writer; it writes whole declarations, then the committed length. A reader maps or
+reads the header through a read-only descriptor, loads the length (acquire), and
+may use that many bytes. ``version`` changes when the text starts over.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from ustconsumer.errors import LayoutError
+
+__all__ = ["HEADER_SIZE", "MAGIC", "MetadataLogReader", "MetadataLogWriter"]
+
+MAGIC = 0x474F4C4154454D31
+HEADER_SIZE = 64
+_HEADER = struct.Struct("<QQQ")
+#: A trace's metadata larger than this is a mistake or an attack.
+MAX_TEXT = 256 << 20
+
+
+class MetadataLogWriter:
+    """The registry's side.
+
+    Parameters
+    ----------
+    fd : int
+        Writable descriptor of an empty memfd or file; owned by this object.
+    """
+
+    def __init__(self, fd: int):
+        self._fd = fd
+        self.length = 0
+        self.version = 0
+        os.pwrite(fd, _HEADER.pack(MAGIC, 0, 0), 0)
+
+    def append(self, text: str) -> None:
+        """Append whole declarations, visible to readers when this returns."""
+        raw = text.encode()
+        offset = HEADER_SIZE + self.length
+        written = 0
+        while written < len(raw):
+            written += os.pwrite(self._fd, raw[written:], offset + written)
+        self.length += len(raw)
+        # The text before its length: a reader that sees the length may use the text
+        # (system calls on the same file do not reorder).
+        os.pwrite(self._fd, struct.pack("<Q", self.length), 16)
+
+    def reopen_read_only(self) -> int:
+        """Return a new read-only descriptor of the log."""
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class MetadataLogReader:
+    """A consumer's side.
+
+    Parameters
+    ----------
+    fd : int
+        Readable descriptor of the log; owned by this object.
+    """
+
+    def __init__(self, fd: int):
+        self._fd = fd
+        self.offset = 0
+        self.version = 0
+
+    def read(self) -> bytes:
+        """Return the text committed since the last call, empty if there is none.
+
+        Raises
+        ------
+        LayoutError
+            The header is not that of a metadata log, or its length shrank.
+        """
+        raw = os.pread(self._fd, _HEADER.size, 0)
+        if len(raw) != _HEADER.size:
+            raise LayoutError("metadata log", f"{_HEADER.size} byte header", len(raw))
+        magic, version, length = _HEADER.unpack(raw)
+        if magic != MAGIC:
+            raise LayoutError("metadata log magic", hex(MAGIC), hex(magic), 0)
+        if version != self.version:
+            self.version, self.offset = version, 0
+        if not self.offset <= length <= MAX_TEXT:
+            raise LayoutError("metadata log length", f">= {self.offset}", length, 16)
+        parts: list[bytes] = []
+        while self.offset < length:
+            part = os.pread(self._fd, length - self.offset, HEADER_SIZE + self.offset)
+            if not part:
+                raise LayoutError("metadata log text", f"{length} bytes", self.offset, HEADER_SIZE)
+            parts.append(part)
+            self.offset += len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: MIT
+"""Control protocol between the registry and its clients: messages and framing, no I/O.
+
+A frame is an 8-byte header (``<IHxx``: length of the body, number of descriptors),
+then a msgpack body. Descriptors ride on the first byte of their frame (SCM_RIGHTS),
+so they arrive no later than the header that counts them and in frame order.
+
+A client sends `Hello` first and gets `Welcome` or `Failed`. Then it sends requests;
+each carries a ``seq`` that its one reply repeats. The registry pushes messages
+(``Push``) only to connections that sent `Attach`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ustconsumer.errors import RemoteProtocolError
+
+__all__ = [
+    "ERROR_KINDS",
+    "HEADER",
+    "MAX_BODY",
+    "MAX_FDS",
+    "VERSION",
+    "AddContext",
+    "AppInfo",
+    "Applications",
+    "Attach",
+    "Attached",
+    "ChannelInfo",
+    "ChannelOptions",
+    "ConsumerInfo",
+    "ConsumerStats",
+    "CreateSession",
+    "Description",
+    "DestroySession",
+    "Describe",
+    "Done",
+    "Drain",
+    "Drained",
+    "EnableChannel",
+    "EnableEvent",
+    "EventInfo",
+    "Failed",
+    "FrameDecoder",
+    "Hello",
+    "ListApplications",
+    "ListSessions",
+    "Message",
+    "Release",
+    "SessionEnded",
+    "SessionInfo",
+    "Sessions",
+    "Shutdown",
+    "SpawnConsumer",
+    "StartSession",
+    "StopSession",
+    "StreamAdded",
+    "StreamInfo",
+    "StreamReady",
+    "TraceAdded",
+    "TraceDescription",
+    "Welcome",
+    "decode",
+    "encode",
+]
+
+VERSION = 1
+HEADER = struct.Struct("<IHxx")
+MAX_BODY = 16 << 20
+MAX_FDS = 16
+#: ``Failed.kind``: what a program may branch on.
+ERROR_KINDS = (
+    "refused",
+    "no-such-session",
+    "session-exists",
+    "no-such-channel",
+    "channel-exists",
+    "invalid",
+    "permission",
+    "busy",
+    "timeout",
+    "version",
+)
+
+
+class Message(msgspec.Struct, tag_field="type", kw_only=True, omit_defaults=True):
+    """Base of every message. ``seq`` pairs a reply with its request; 0 on a push."""
+
+    seq: int = 0
+
+
+class Hello(Message, tag="hello", kw_only=True):
+    version: int
+    #: "client", "consumer" or "observer": shown by ``drtrace status``.
+    role: str = "client"
+    release: str = ""
+
+
+class Welcome(Message, tag="welcome", kw_only=True):
+    version: int
+    release: str
+    pid: int
+    uid: int
+    rundir: str
+
+
+# -- what a session is made of ------------------------------------------------
+
+
+class ChannelOptions(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Attributes of a channel; sizes in bytes, times in microseconds."""
+
+    subbuf_size: int = 524288
+    num_subbuf: int = 4
+    #: "discard" or "overwrite"
+    mode: str = "discard"
+    #: "uid" or "pid"
+    buffers: str = "uid"
+    switch_timer_us: int = 0
+    read_timer_us: int = 0
+    blocking_timeout_us: int = 0
+
+
+class EventInfo(msgspec.Struct, kw_only=True):
+    """One event rule of a channel."""
+
+    pattern: str
+    enabled: bool = True
+    #: 0 all, 1 "at least as severe", 2 exactly
+    loglevel_type: int = 0
+    loglevel: int = -1
+    exclusions: list[str] = []
+
+
+class ChannelInfo(msgspec.Struct, kw_only=True):
+    name: str
+    enabled: bool
+    options: ChannelOptions
+    contexts: list[str]
+    events: list[EventInfo]
+
+
+class StreamInfo(msgspec.Struct, kw_only=True):
+    """One ring buffer, its shared counters sampled now; positions in bytes."""
+
+    id: int
+    trace: str
+    channel: str
+    cpu: int
+    produced: int
+    consumed: int
+    lost_full: int
+    lost_wrap: int
+    lost_big: int
+
+
+class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Totals of a consumer since it attached."""
+
+    packets: int = 0
+    bytes: int = 0
+    #: sub-buffers given up or streams closed, one line each
+    problems: list[str] = []
+
+
+class ConsumerInfo(msgspec.Struct, kw_only=True):
+    pid: int
+    kind: str
+    stats: ConsumerStats
+
+
+class SessionInfo(msgspec.Struct, kw_only=True):
+    name: str
+    id: str
+    uid: int
+    gid: int
+    #: "configured", "active", "inactive" (after a stop)
+    state: str
+    #: directory of the trace, absolute; empty without output
+    output: str
+    created: str
+    channels: list[ChannelInfo]
+    streams: list[StreamInfo]
+    consumer: ConsumerInfo | None
+    #: applications that ever got buffers of this session, by pid
+    processes: list[int]
+    #: applications that did not answer in time, one line each
+    slow: list[str] = []
+
+
+class AppInfo(msgspec.Struct, kw_only=True):
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    name: str
+    abi: str
+    bits: int
+    #: version of the tracer, "2.13.5", once known
+    tracer: str
+    #: "registering", "registered", "slow", "refused"
+    state: str
+    #: sessions that record it
+    sessions: list[str]
+    #: why it is not traced, empty if it is
+    reason: str = ""
+
+
+# -- requests of control clients ----------------------------------------------
+
+
+class CreateSession(Message, tag="create", kw_only=True):
+    name: str
+    #: absolute directory; created by the consumer
+    output: str
+    #: environment values that go into the metadata are the registry's business
+
+
+class DestroySession(Message, tag="destroy", kw_only=True):
+    session: str
+
+
+class EnableChannel(Message, tag="enable-channel", kw_only=True):
+    session: str
+    channel: str
+    options: ChannelOptions
+
+
+class EnableEvent(Message, tag="enable-event", kw_only=True):
+    session: str
+    #: empty: the session's only channel, or a new "channel0"
+    channel: str = ""
+    event: EventInfo
+
+
+class AddContext(Message, tag="add-context", kw_only=True):
+    session: str
+    #: empty: every channel (a new "channel0" if there is none)
+    channel: str = ""
+    contexts: list[str]
+
+
+class StartSession(Message, tag="start", kw_only=True):
+    """Replied to when every application that answers in time records."""
+
+    session: str
+
+
+class StopSession(Message, tag="stop", kw_only=True):
+    """Replied to when the trace in the consumer's sink is complete."""
+
+    session: str
+
+
+class ListSessions(Message, tag="list", kw_only=True):
+    #: empty: all that the peer may see
+    session: str = ""
+
+
+class Sessions(Message, tag="sessions", kw_only=True):
+    sessions: list[SessionInfo]
+
+
+class ListApplications(Message, tag="apps", kw_only=True):
+    pass
+
+
+class Applications(Message, tag="applications", kw_only=True):
+    applications: list[AppInfo]
+
+
+class Describe(Message, tag="describe", kw_only=True):
+    """Ask for the layout of every event of a session, to walk packets without the metadata."""
+
+    session: str
+
+
+class TraceDescription(msgspec.Struct, kw_only=True):
+    """Layout of one trace's records: see ``ustconsumer.ctf.skip`` for the steps."""
+
+    #: directory below the output, for example "ust/uid/1000/64-bit"
+    path: str
+    #: stream class id -> steps of the stream event context
+    contexts: dict[int, list[tuple[int, int]]]
+    #: stream class id -> event id -> steps of the payload
+    events: dict[int, dict[int, list[tuple[int, int]]]]
+
+
+class Description(Message, tag="description", kw_only=True):
+    traces: list[TraceDescription]
+
+
+class SpawnConsumer(Message, tag="spawn-consumer", kw_only=True):
+    """Have the spawner start a consumer; replied to when it has attached."""
+
+    session: str
+    kind: str = "disk"
+
+
+class Shutdown(Message, tag="shutdown", kw_only=True):
+    """End the registry: drain, close, exit 0."""
+
+
+class Done(Message, tag="done", kw_only=True):
+    """The request succeeded; ``warnings`` are one line each."""
+
+    warnings: list[str] = []
+
+
+class Failed(Message, tag="failed", kw_only=True):
+    message: str
+    kind: str = "refused"
+
+
+# -- attach: a subscription -----------------------------------------------------
+
+
+class Attach(Message, tag="attach", kw_only=True):
+    """Subscribe to a session's streams.
+
+    ``consume`` asks for the lease (one holder); the registry keeps it until `Release`,
+    the end of the connection, or the death of the peer's process.
+    """
+
+    session: str
+    consume: bool
+    #: "disk", or what the program calls itself
+    kind: str
+
+
+class Attached(Message, tag="attached", kw_only=True):
+    """Reply to `Attach`, with one descriptor: the read end of the session's wake-up pipe.
+
+    The streams that exist follow as pushes; ``streams`` says how many.
+    """
+
+    session: str
+    id: str
+    output: str
+    streams: int
+
+
+class TraceAdded(Message, tag="trace-added", kw_only=True):
+    """Push, one descriptor: the metadata memfd, read-only (layout: `ustconsumer.ctf.metalog`)."""
+
+    trace: str
+    #: below the output, for example "ust/uid/1000/64-bit"
+    path: str
+    uuid: str
+    uid: int
+
+
+class StreamAdded(Message, tag="stream-added", kw_only=True):
+    """Push, one descriptor: the stream's memory. Answered by `StreamReady`."""
+
+    stream: int
+    trace: str
+    channel: str
+    channel_id: int
+    cpu: int
+    #: name of the layout rows in ``ustconsumer.abi``
+    layout: str
+    memory_size: int
+    subbuf_size: int
+    num_subbuf: int
+    overwrite: bool
+    by_writer: bool
+    switch_timer_us: int
+
+
+class StreamReady(Message, tag="stream-ready", kw_only=True):
+    """Consumer to registry: the stream is mapped; the application may have it now."""
+
+    stream: int
+    #: empty, or why the consumer cannot read it
+    problem: str = ""
+
+
+class Drain(Message, tag="drain", kw_only=True):
+    """Push: no application of the session records any more. Switch, drain, then `Drained`."""
+
+    #: names this drain in the answer
+    token: int
+    #: also close the packet being written (the final switch)
+    final: bool
+
+
+class Drained(Message, tag="drained", kw_only=True):
+    """Consumer to registry: everything up to the drain is in the sink and visible to readers."""
+
+    token: int
+    stats: ConsumerStats
+
+
+class SessionEnded(Message, tag="session-ended", kw_only=True):
+    """Push: the session was destroyed. Drain what is left, close, go."""
+
+
+class Release(Message, tag="release", kw_only=True):
+    """Consumer to registry: the lease is given back."""
+
+
+_REQUESTS = (
+    Hello
+    | CreateSession
+    | DestroySession
+    | EnableChannel
+    | EnableEvent
+    | AddContext
+    | StartSession
+    | StopSession
+    | ListSessions
+    | ListApplications
+    | Describe
+    | SpawnConsumer
+    | Shutdown
+    | Attach
+    | StreamReady
+    | Drained
+    | Release
+)
+_REPLIES = (
+    Welcome
+    | Done
+    | Failed
+    | Sessions
+    | Applications
+    | Description
+    | Attached
+    | TraceAdded
+    | StreamAdded
+    | Drain
+    | SessionEnded
+)
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_REQUESTS | _REPLIES)
+
+
+def encode(message: Message, fds: int = 0) -> bytes:
+    """Return the frame of a message that travels with ``fds`` descriptors."""
+    body = _encoder.encode(message)
+    return HEADER.pack(len(body), fds) + body
+
+
+def decode(body: bytes | memoryview) -> Message:
+    """Return the message of a frame's body.
+
+    Raises
+    ------
+    RemoteProtocolError
+        Not msgpack, no known type, or fields of the wrong type.
+    """
+    try:
+        message: Message = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"control message: {error}") from None
+    return message
+
+
+class FrameDecoder:
+    """Turn received bytes and descriptors into messages.
+
+    Owns the descriptors it was fed until it hands them out with their message;
+    `close` returns those left, for the caller to close.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._fds: list[int] = []
+
+    def feed(self, chunk: bytes, fds: list[int]) -> Iterator[tuple[Message, list[int]]]:
+        """Add what one ``recvmsg`` gave; yield each complete message with its descriptors.
+
+        Raises
+        ------
+        RemoteProtocolError
+            A frame too large, fewer descriptors than announced, or an invalid body.
+        """
+        self._buffer += chunk
+        self._fds += fds
+        if len(self._fds) > 4 * MAX_FDS:
+            raise RemoteProtocolError("control connection: more descriptors than announced")
+        while len(self._buffer) >= HEADER.size:
+            length, count = HEADER.unpack_from(self._buffer)
+            if length > MAX_BODY or count > MAX_FDS:
+                raise RemoteProtocolError(
+                    f"control frame of {length} bytes and {count} descriptors: too large"
+                )
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            if len(self._fds) < count:
+                raise RemoteProtocolError(
+                    f"control frame announces {count} descriptors, {len(self._fds)} came"
+                )
+            message = decode(bytes(self._buffer[HEADER.size : end]))
+            del self._buffer[:end]
+            mine, self._fds = self._fds[:count], self._fds[count:]
+            yield message, mine
+
+    def close(self) -> list[int]:
+        """Return the descriptors never handed out."""
+        left, self._fds = self._fds, []
+        return left
