@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""LTTng user-space tracing without lttng-tools.
+
+What lives where:
+
+- ``attach``: read a session's packets as numpy views (`ustconsumer.consumer`)
+- ``record_command``: run a command and record it (`ustconsumer.client.record`)
+- ``connect``, ``Session``: control a registry (`ustconsumer.client`)
+- ``errors``: the exceptions, one tree below `UstConsumerError`
+
+Names are resolved on first use, so that ``import ustconsumer`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ustconsumer import errors as errors
+    from ustconsumer.client.record import record_command as record_command
+    from ustconsumer.client.session import Session as Session
+    from ustconsumer.client.session import connect as connect
+    from ustconsumer.consumer import attach as attach
+
+__all__ = ["Session", "__version__", "attach", "connect", "errors", "record_command"]
+
+__version__ = "0.1.0"
+
+#: public name -> the module that defines it
+_HOMES = {
+    "Session": "ustconsumer.client.session",
+    "attach": "ustconsumer.consumer",
+    "connect": "ustconsumer.client.session",
+    "record_command": "ustconsumer.client.record",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("ustconsumer.errors")
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'ustconsumer' has no attribute {name!r}") from None
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
