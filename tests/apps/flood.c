@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * flood N [THREADS] [--ready FILE] [--wait-start FILE...]
+ *
+ * Emits exactly N flood:tick events per thread at full speed. --ready creates FILE
+ * once the program runs (so it is registered); --wait-start holds every event back
+ * until all the files exist.
+ */
+#define LTTNG_UST_TRACEPOINT_CREATE_PROBES
+#define LTTNG_UST_TRACEPOINT_DEFINE
+#include "flood_tp.h"
+#include "common.h"
+
+#include <pthread.h>
+
+static int count;
+
+static void *run(void *argument)
+{
+	int thread = (int) (long) argument;
+
+	for (int seq = 0; seq < count; seq++)
+		lttng_ust_tracepoint(flood, tick, seq, thread, "flood");
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	int threads = 1, at = 2;
+
+	if (argc < 2)
+		return usage("flood N [THREADS] [--ready FILE] [--wait-start FILE...]");
+	count = atoi(argv[1]);
+	if (at < argc && argv[at][0] != '-')
+		threads = atoi(argv[at++]);
+	if (at + 1 < argc && !strcmp(argv[at], "--ready")) {
+		touch(argv[at + 1]);
+		at += 2;
+	}
+	if (at < argc && !strcmp(argv[at], "--wait-start")) {
+		for (at++; at < argc; at++)
+			await(argv[at]);
+	}
+	if (at != argc || threads < 1)
+		return usage("flood N [THREADS] [--ready FILE] [--wait-start FILE...]");
+
+	/* The main thread is one of them, so that one thread means a single-threaded program. */
+	pthread_t others[threads];
+	for (long thread = 1; thread < threads; thread++) {
+		if (pthread_create(&others[thread], NULL, run, (void *) thread))
+			return 1;
+	}
+	run((void *) 0L);
+	for (int thread = 1; thread < threads; thread++)
+		pthread_join(others[thread], NULL);
+	return 0;
+}
