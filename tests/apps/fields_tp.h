@@ -220,7 +220,7 @@ LTTNG_UST_TRACEPOINT_EVENT_INSTANCE(fields, shape, fields, square,
 	LTTNG_UST_TP_ARGS(int, width, const char *, name))
 LTTNG_UST_TRACEPOINT_LOGLEVEL(fields, square, LTTNG_UST_TRACEPOINT_LOGLEVEL_NOTICE)
 LTTNG_UST_TRACEPOINT_MODEL_EMF_URI(fields, circle, "http://example.com/model?shape=circle")
-LTTNG_UST_TRACEPOINT_MODEL_EMF_URI(fields, square, "http://example.com/model?shape=\"square\"")
+LTTNG_UST_TRACEPOINT_MODEL_EMF_URI(fields, square, "http://example.com/model?shape=square")
 
 LTTNG_UST_TRACEPOINT_EVENT_CLASS(fields, level,
 	LTTNG_UST_TP_ARGS(int, n),
