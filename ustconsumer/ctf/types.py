@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Field types of an event record, as an application describes them.
+
+Plain values: `ustconsumer.protocol.fields` makes them from field descriptors,
+`ustconsumer.ctf.metadata` writes them as TSDL, `ustconsumer.ctf.skip` measures them.
+Names are the tracer's own, without the leading ``_`` that TSDL adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = [
+    "Array",
+    "EnumEntry",
+    "Enumeration",
+    "Field",
+    "FieldType",
+    "FloatingPoint",
+    "Integer",
+    "Sequence",
+    "String",
+    "Struct",
+    "Variant",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number of ``size`` bits, aligned on ``alignment`` bits."""
+
+    size: int
+    signed: bool
+    base: int = 10
+    #: "none", or the character encoding of the text whose unit this is: "UTF8", "ASCII"
+    encoding: str = "none"
+    alignment: int = 8
+    #: declared in the other byte order than the trace's; the bytes are stored as given
+    reverse_byte_order: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingPoint:
+    """IEEE 754; ``mant_dig`` counts the hidden bit, so the two add up to the size in bits."""
+
+    exp_dig: int
+    mant_dig: int
+    alignment: int = 8
+    reverse_byte_order: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    """Bytes up to and with a NUL."""
+
+    encoding: str = "UTF8"
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """``length`` integers; ``alignment`` in bytes before the first, 0 where there is none."""
+
+    element: Integer
+    length: int
+    alignment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """As many integers as the field ``length_name``, declared just before, says."""
+
+    element: Integer
+    length_name: str
+    alignment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnumEntry:
+    """A label for the values from ``start`` to ``end``, both included."""
+
+    label: str
+    start: int
+    end: int
+    #: numbered by the compiler: TSDL states no value
+    automatic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Enumeration:
+    """An integer with labels; ``enum_id`` is what the registry answered for its entries."""
+
+    name: str
+    container: Integer
+    enum_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A group of fields. The tracer uses the empty one only, as an option of a variant."""
+
+    fields: tuple[Field, ...] = ()
+    alignment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the choices, selected by the enumeration field ``tag_name``."""
+
+    tag_name: str
+    choices: tuple[Field, ...]
+    alignment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A named member of a record."""
+
+    name: str
+    type: FieldType
+
+
+FieldType: TypeAlias = (
+    Integer | FloatingPoint | String | Array | Sequence | Enumeration | Struct | Variant
+)
