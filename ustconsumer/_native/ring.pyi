@@ -23,6 +23,7 @@ DRAIN_LIE: int
 class Ring:
     packet_count: int
     byte_count: int
+    subbuf_size: int
     data_offset: int
     index_offset: int
     last_discarded: int

@@ -177,6 +177,8 @@ cdef class Ring:
     cdef int _wake_fd
     cdef int _lie
     cdef readonly uint64_t packet_count, byte_count
+    #: bytes of one sub-buffer
+    cdef readonly uint64_t subbuf_size
     cdef public uint64_t data_offset, index_offset, last_discarded
     cdef readonly int error
 
@@ -207,7 +209,7 @@ cdef class Ring:
             h_packet=places["h_packet"], h_seq=places["h_seq"],
             h_discarded=places["h_discarded"], h_cpu=places["h_cpu"],
         )
-        self._size = places["subbuf_size"]
+        self._size = self.subbuf_size = places["subbuf_size"]
         self._count = places["num_subbuf"]
         self._overwrite = bool(places["overwrite"])
         self._by_writer = bool(places["by_writer"])

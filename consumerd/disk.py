@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""``ust-consumerd disk SESSION``: write a session's trace to disk."""
+
+from __future__ import annotations
+
+import argparse
+
+from consumerd.program import run
+from ustconsumer.consumer.sinks.disk import DiskSink
+
+__all__ = ["add_arguments", "main"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what this consumer can be told beyond its session."""
+    parser.add_argument("-o", "--output", help="directory (default: the session's output)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Consume; return the exit status."""
+    return run(
+        "disk",
+        arguments.session,
+        arguments.rundir,
+        lambda output: DiskSink(arguments.output or output),
+    )

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""What every consumer program does around its sink: signals, name, errors, exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.consumer import Consumer
+from ustconsumer.consumer.sink import Sink
+from ustconsumer.errors import UstConsumerError
+
+__all__ = ["run"]
+
+_PR_SET_NAME = 15
+
+
+def run(
+    kind: str, session: str, rundir: str | None, make_sink: Callable[[str], Sink]
+) -> int:  # fmt: skip
+    """Consume a session until it ends; return the exit status.
+
+    The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
+    try:
+        connection = Connection.connect(rundir, role="consumer")
+        consumer = Consumer(connection, session, make_sink, kind, _report)
+    except UstConsumerError as error:
+        _report(str(error))
+        return 1
+    _catch(consumer.stop_fd)
+    try:
+        consumer.run()
+    except UstConsumerError as error:
+        _report(str(error))
+        return 1
+    return 0
+
+
+def _catch(stop_fd: int) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        with contextlib.suppress(OSError):
+            os.write(stop_fd, b"\0")
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+
+
+def _report(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"ust-consumerd[{os.getpid()}]: {line}\n")
+        sys.stderr.flush()

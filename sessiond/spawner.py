@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""The spawner: a small single-threaded child that forks consumers.
+
+It is forked before the registry has a loop or a thread, imports what a consumer
+needs once, freezes it, and forks one consumer per request: a consumer then costs
+only the pages it changes, and is ready in milliseconds. It reports each consumer's
+start and end. When the registry goes away it waits for its consumers, which drain
+and end by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from ustconsumer.errors import BrokenResourceError
+
+__all__ = ["Spawner", "SpawnerEvent", "start_spawner"]
+
+_MAX_MESSAGE = 1 << 16
+#: The consumers' program, by name: no import of it from here (it is run, not used).
+_PROGRAM = "consumerd.__main__"
+
+
+class _Request(msgspec.Struct):
+    id: int
+    session: str
+    kind: str
+    uid: int
+    gid: int
+
+
+class SpawnerEvent(NamedTuple):
+    """A consumer started (``status`` is None) or ended.
+
+    ``status`` is the exit status, or minus the signal's number; ``pid`` 0 means that
+    it could not be started.
+    """
+
+    id: int
+    pid: int
+    status: int | None
+
+
+class Spawner:
+    """The registry's handle of its spawner.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Our end of the pair; its descriptor is readable when `read_events` has something.
+    pid : int
+        The spawner's process.
+    """
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self._socket = sock
+        self._next = 0
+        self.pid = pid
+        self.fd = sock.fileno()
+
+    def spawn(self, session: str, kind: str, uid: int, gid: int) -> int:
+        """Ask for a consumer with the credentials of its session's owner; return the request's id.
+
+        Raises
+        ------
+        BrokenResourceError
+            The spawner is gone.
+        """
+        self._next += 1
+        request = _Request(self._next, session, kind, uid, gid)
+        try:
+            self._socket.send(msgspec.msgpack.encode(request))
+        except OSError as error:
+            raise BrokenResourceError(f"the spawner is gone: {error.strerror}") from None
+        return self._next
+
+    def read_events(self) -> list[SpawnerEvent]:
+        """Return what happened since the last call, without waiting.
+
+        Raises
+        ------
+        BrokenResourceError
+            The spawner is gone.
+        """
+        events: list[SpawnerEvent] = []
+        while True:
+            try:
+                raw = self._socket.recv(_MAX_MESSAGE)
+            except BlockingIOError:
+                return events
+            except OSError as error:
+                raise BrokenResourceError(f"the spawner is gone: {error.strerror}") from None
+            if not raw:
+                if events:
+                    return events
+                raise BrokenResourceError("the spawner is gone")
+            events.append(msgspec.msgpack.decode(raw, type=SpawnerEvent))
+
+    def close(self) -> None:
+        """Tell the spawner to end once its consumers have."""
+        self._socket.close()
+
+
+def start_spawner(rundir: str | os.PathLike[str]) -> Spawner:
+    """Fork the spawner of a registry.
+
+    To be called while the process has one thread and no loop.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        ours.setblocking(False)
+        return Spawner(ours, pid)
+    ours.close()
+    _child(lambda: _serve(theirs, Path(rundir)))
+
+
+def _child(body: Callable[[], int]) -> NoReturn:
+    """Run the body of a forked child; never return into the parent's stack."""
+    status = 1
+    try:
+        status = body()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve(sock: socket.socket, rundir: Path) -> int:
+    """Fork consumers as asked until the registry hangs up and the last consumer ended."""
+    # Terminal and registry signals are not for us: we end with the registry's socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    # One thread in each of numpy's helpers, or the fork would lose locks with them.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    program = importlib.import_module(_PROGRAM)
+    gc.collect()
+    gc.freeze()
+    children: dict[int, int] = {}
+    listening = True
+    while listening or children:
+        watched = [sock, wake_read] if listening else [wake_read]
+        readable, _, _ = select.select(watched, [], [], 5.0)
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake_read, 4096)
+        if sock in readable:
+            raw = sock.recv(_MAX_MESSAGE)
+            if raw:
+                request = msgspec.msgpack.decode(raw, type=_Request)
+                _start(sock, rundir, request, children, program.main, (wake_read, wake_write))
+            else:
+                listening = False
+        for pid in list(children):
+            done, raw_status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                event = SpawnerEvent(children.pop(pid), pid, os.waitstatus_to_exitcode(raw_status))
+                _send(sock, event)
+    return 0
+
+
+def _start(
+    sock: socket.socket,
+    rundir: Path,
+    request: _Request,
+    children: dict[int, int],
+    main: Callable[[list[str]], int],
+    fds: tuple[int, int],
+) -> None:
+    try:
+        pid = os.fork()
+    except OSError:
+        _send(sock, SpawnerEvent(request.id, 0, 1))
+        return
+    if pid:
+        children[pid] = request.id
+        _send(sock, SpawnerEvent(request.id, pid, None))
+        return
+
+    def body() -> int:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        sock.close()
+        for fd in fds:
+            os.close(fd)
+        _become(request.uid, request.gid)
+        argv = [request.kind, request.session, "--rundir", str(rundir)]
+        return main(argv)
+
+    _child(body)
+
+
+def _become(uid: int, gid: int) -> None:
+    """Take the credentials of the session's owner, for good."""
+    if os.getuid() != 0 or uid == 0:
+        return
+    # Groups first: afterwards we may not change them.
+    try:
+        import pwd
+
+        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _send(sock: socket.socket, event: SpawnerEvent) -> None:
+    # The registry may be gone: then nobody needs to know.
+    with contextlib.suppress(OSError):
+        sock.send(msgspec.msgpack.encode(event))

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""The consumer: scan the rings, move what is readable to the sink, obey the registry."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from ustconsumer._native.ring import (
+    DRAIN_EMPTY,
+    DRAIN_ERRNO,
+    DRAIN_HELD,
+    DRAIN_LIE,
+    DRAIN_MORE,
+    Ring,
+)
+from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.pacer import Pacer
+from ustconsumer.consumer.packet import Packet
+from ustconsumer.consumer.sink import DrainingWriter, Sink, Writer
+from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.errors import RingBufferError
+from ustconsumer.protocol.control import ConsumerStats, Drain
+
+__all__ = ["Consumer"]
+
+#: Bytes of one stream moved before the next stream gets its turn.
+_TURN = 4 << 20
+#: Seconds an idle consumer sleeps before it looks without having been woken: a wake-up
+#: may be lost with the writer that owed it.
+_RESCAN = 1.0
+#: Seconds between two attempts at a sink that cannot take packets.
+_RETRY = 0.2
+#: Seconds that a drain waits for a sub-buffer that a living process holds open.
+_HELD_LIMIT = 5.0
+
+
+class Consumer:
+    """Moves a session's packets to a sink until the session ends.
+
+    Parameters
+    ----------
+    connection : Connection
+        To the registry; owned from now on.
+    session : str
+    sink : Sink
+        Or, with a callable, what makes one from the session's output directory.
+    kind : str
+        Shown by ``drtrace status``.
+    report : callable
+        Told each problem, one line.
+
+    Raises
+    ------
+    CommandError
+        No such session, or it has a consumer.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        session: str,
+        sink: Sink | Callable[[str], Sink],
+        kind: str = "library",
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._report = report
+        self._writers: dict[Ring, Writer] = {}
+        self._problems: list[str] = []
+        self._failed: dict[Ring, float] = {}
+        self._packets = 0
+        self._bytes = 0
+        self._pacer = Pacer()
+        self._subscription = Subscription(connection, session, kind, self._open_stream)
+        self._sink = sink(self._subscription.output) if callable(sink) else sink
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._subscription.watch(self._stop_read)
+
+    @property
+    def stop_fd(self) -> int:
+        """Descriptor that ends `run` when a byte is written to it (`signal.set_wakeup_fd`)."""
+        return self._stop_write
+
+    def stats(self) -> ConsumerStats:
+        """Return the totals so far."""
+        rings = self._subscription.streams
+        return ConsumerStats(
+            packets=self._packets + sum(ring.packet_count for ring in rings),
+            bytes=self._bytes + sum(ring.byte_count for ring in rings),
+            problems=list(self._problems),
+        )
+
+    def run(self) -> None:
+        """Consume until the session ends or `stop_fd` is written; then drain and close.
+
+        After a clean end everything delivered is in the sink, and the lease is given
+        back. If the registry goes away, the applications it leaves behind are drained
+        until the last one is gone.
+        """
+        subscription = self._subscription
+        try:
+            self._loop()
+            # A destroyed session was stopped: its last packets are closed already.
+            self._finish(final=subscription.orphaned)
+        finally:
+            self._close()
+
+    # -- the loop ----------------------------------------------------------------
+
+    def _loop(self) -> None:
+        subscription = self._subscription
+        rings = subscription.rings
+        before = time.monotonic()
+        while not subscription.ended:
+            ready = self._ready()
+            now = time.monotonic()
+            if ready:
+                fill = self._pass(ready)
+                if subscription.wait(0):
+                    break
+                pause = self._pacer.pause(fill, now - before)
+                if pause > 0:
+                    time.sleep(pause)
+            else:
+                # Store 1, full barrier, look again, sleep: a packet delivered before the
+                # store is found now, one delivered after it wakes us.
+                rings.set_active(1)
+                if not self._ready():
+                    if subscription.wait(_RETRY if self._failed else _RESCAN):
+                        break
+                    self._pacer.pause(0.0, 0.0)
+                rings.set_active(0)
+            before = now
+            if subscription.drains:
+                for drain in subscription.drains:
+                    self._finish(drain.final)
+                    self._answer(drain)
+                subscription.drains.clear()
+            if subscription.orphaned and subscription.writers_gone:
+                break
+
+    def _ready(self) -> list[Ring]:
+        """Return the readable rings, without those whose sink failed a moment ago."""
+        ready = self._subscription.rings.scan()
+        if ready and self._failed:
+            now = time.monotonic()
+            ready = [ring for ring in ready if self._failed.get(ring, 0.0) <= now]
+        return ready
+
+    def _pass(self, ready: list[Ring]) -> float:
+        """Move what is readable; return how full the fullest buffer was found, in [0, 1]."""
+        self._sync_metadata()
+        fill = 0.0
+        for ring in ready:
+            geometry = self._subscription.streams[ring].stream.geometry
+            consumed, produced = ring.positions()
+            fill = max(fill, ((produced - consumed) & (2**64 - 1)) / geometry.buf_size)
+            self._drain(ring, _TURN)
+        return min(fill, 1.0)
+
+    def _drain(self, ring: Ring, max_bytes: int) -> int:
+        """Move packets of one ring; deal with what stops it."""
+        writer = self._writers[ring]
+        try:
+            if isinstance(writer, DrainingWriter):
+                status = writer.drain(ring, max_bytes)
+                if status == DRAIN_ERRNO:
+                    raise OSError(ring.error, os.strerror(ring.error))
+                if status == DRAIN_LIE:
+                    raise RingBufferError(ring.lie)
+            else:
+                status = self._deliver(ring, writer, max_bytes)
+        except OSError as error:
+            self._sink_failed(ring, error)
+            return DRAIN_ERRNO
+        except RingBufferError as error:
+            self._give_up(ring, str(error))
+            return DRAIN_LIE
+        if ring in self._failed:
+            del self._failed[ring]
+            if not self._failed:
+                self._report("the output takes packets again")
+        return status
+
+    def _deliver(self, ring: Ring, writer: Writer, max_bytes: int) -> int:
+        """Hand packets to a sink as views, one at a time: at least once."""
+        mapped = self._subscription.streams[ring]
+        moved = 0
+        while moved < max_bytes:
+            packet = take_packet(mapped)
+            if packet is None:
+                return DRAIN_EMPTY
+            try:
+                writer.write((packet,))
+                packet.release()
+            except BaseException:
+                ring.put()
+                raise
+            ring.put_next()
+            moved += packet.packet_size
+            self._packets += 1
+            self._bytes += packet.packet_size
+        return DRAIN_MORE
+
+    def _sync_metadata(self) -> None:
+        """Metadata before packets: whatever id a packet read later uses is declared."""
+        for trace, text in self._subscription.metadata():
+            self._sink.metadata(trace, text)
+
+    # -- ends ----------------------------------------------------------------------
+
+    def _finish(self, final: bool) -> None:
+        """Drain every ring; with ``final``, close the packets being written and drain those."""
+        deadline = time.monotonic() + _HELD_LIMIT
+        self._failed.clear()
+        self._drain_all(deadline)
+        if final:
+            for ring in list(self._subscription.streams):
+                if ring in self._writers:
+                    ring.switch(True)
+            self._drain_all(deadline)
+        self._sync_metadata()
+
+    def _drain_all(self, deadline: float) -> None:
+        """Drain until nothing is left; a sub-buffer held open is waited for until ``deadline``."""
+        while True:
+            left = False
+            self._sync_metadata()
+            for ring in [ring for ring in self._subscription.streams if ring in self._writers]:
+                status = self._drain(ring, _TURN)
+                while status == DRAIN_MORE:
+                    status = self._drain(ring, _TURN)
+                left |= status in (DRAIN_HELD, DRAIN_ERRNO)
+            if not left:
+                return
+            if time.monotonic() >= deadline:
+                self._problem(
+                    "packets are left in the buffers: a process holds one open, "
+                    "or the output takes nothing"
+                )
+                return
+            time.sleep(0.01)
+
+    def _answer(self, drain: Drain) -> None:
+        self._subscription.drained(drain, self.stats())
+
+    def _close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        self._sink.close()
+        self._subscription.release()
+        self._subscription.close()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    # -- streams -------------------------------------------------------------------
+
+    def _open_stream(self, mapped: MappedStream) -> None:
+        self._sync_metadata()
+        writer = self._sink.open(mapped.stream)
+        if isinstance(writer, DrainingWriter):
+            writer.attach(mapped.ring)
+        self._writers[mapped.ring] = writer
+
+    def _sink_failed(self, ring: Ring, error: OSError) -> None:
+        """Stop taking from a ring for a moment: its buffer fills, then events are discarded."""
+        if not self._failed:
+            self._problem(f"output: {error.strerror or error}; events are discarded meanwhile")
+        self._failed[ring] = time.monotonic() + _RETRY
+
+    def _give_up(self, ring: Ring, reason: str) -> None:
+        """Close a stream that contradicts itself; the others go on."""
+        mapped = self._subscription.streams[ring]
+        self._subscription.drop(mapped)
+        self._writers.pop(ring).close()
+        self._problem(f"stream {mapped.stream.trace.path}/{mapped.stream.name} closed: {reason}")
+
+    def _problem(self, line: str) -> None:
+        self._problems.append(line)
+        self._report(line)
+
+
+def take_packet(mapped: MappedStream) -> Packet | None:
+    """Take the next packet of a stream as a view; None when there is none.
+
+    The ring holds the sub-buffer until ``put`` or ``put_next``.
+
+    Raises
+    ------
+    RingBufferError
+        The packet contradicts its buffer; it is given back.
+    """
+    ring, geometry = mapped.ring, mapped.stream.geometry
+    if not ring.get_next():
+        return None
+    try:
+        page, packet_size = ring.mend_held()
+        _, content_size, _ = ring.current()
+    except RingBufferError:
+        ring.put()
+        raise
+    start = geometry.data_at(page)
+    view = memoryview(mapped.memory)[start : start + packet_size].toreadonly()
+    return Packet(mapped.stream, view, content_size)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""What a consumer needs from the place packets go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from ustconsumer._native.ring import Ring
+from ustconsumer.consumer.packet import Packet, Stream, Trace
+
+__all__ = ["DrainingWriter", "Sink", "Writer"]
+
+
+class Writer(Protocol):
+    """Receives the packets of one stream, in order, from one thread at a time."""
+
+    def write(self, packets: Sequence[Packet]) -> None:
+        """Take packets; they are given back to the tracer when this returns.
+
+        Raises
+        ------
+        OSError
+            Not now: the same packets come again later.
+        """
+
+    def close(self) -> None:
+        """The stream ended."""
+
+
+@runtime_checkable
+class DrainingWriter(Writer, Protocol):
+    """A writer that moves packets natively, without Python per packet."""
+
+    def attach(self, ring: Ring) -> None:
+        """Learn the ring before the first drain: go on where an earlier consumer stopped."""
+
+    def drain(self, ring: Ring, max_bytes: int) -> int:
+        """Move readable packets; return a ``DRAIN_*`` value of `ustconsumer._native.ring`."""
+
+
+class Sink(Protocol):
+    """Where a session's packets go."""
+
+    def open(self, stream: Stream) -> Writer:
+        """Return the writer of a stream.
+
+        Raises
+        ------
+        OSError, UstConsumerError
+            The stream cannot be written; the message reaches the session's owner.
+        """
+
+    def metadata(self, trace: Trace, text: bytes) -> None:
+        """Take more metadata text of a trace, whole declarations, before packets that need it."""
+
+    def close(self) -> None:
+        """The session ended; every writer was closed before."""

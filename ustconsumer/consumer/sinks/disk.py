@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""A trace on disk, in LTTng's layout: one file per stream, an index, packetised metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from ustconsumer._native.ring import Ring
+from ustconsumer.abi.packet import (
+    INDEX_ENTRY,
+    INDEX_HEADER,
+    INDEX_MAGIC,
+    INDEX_MAJOR,
+    INDEX_MINOR,
+    METADATA_PACKET,
+)
+from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.ctf.packets import MetadataPacketWriter
+from ustconsumer.errors import UsageError
+
+__all__ = ["DiskSink", "DiskWriter"]
+
+#: LTTng's modes, before the umask.
+_FILE_MODE = 0o660
+_DIRECTORY_MODE = 0o770
+_INDEX_HEADER = INDEX_HEADER.pack(
+    {
+        "magic": INDEX_MAGIC,
+        "major": INDEX_MAJOR,
+        "minor": INDEX_MINOR,
+        "entry_size": INDEX_ENTRY.size,
+    }
+)
+
+
+class DiskSink:
+    """Write a session below a directory.
+
+    Parameters
+    ----------
+    output : path
+        The session's directory; made with its parents when the first stream comes.
+    """
+
+    def __init__(self, output: str | os.PathLike[str]) -> None:
+        self._output = Path(output)
+        self._metadata: dict[str, MetadataFile] = {}
+
+    def open(self, stream: Stream) -> DiskWriter:
+        """Create or continue the stream's files.
+
+        Raises
+        ------
+        OSError
+            A directory or file cannot be made.
+        UsageError
+            The directory holds another trace, or files that are not ours.
+        """
+        directory = self._directory(stream.trace)
+        self._metadata_file(stream.trace)
+        name = _plain_name(stream.name)
+        index = directory / "index"
+        _make_directory(index)
+        return DiskWriter(directory / name, index / f"{name}.idx")
+
+    def metadata(self, trace: Trace, text: bytes) -> None:
+        """Append metadata packets."""
+        self._metadata_file(trace).append(text)
+
+    def close(self) -> None:
+        """Close the metadata files."""
+        for file in self._metadata.values():
+            file.close()
+        self._metadata.clear()
+
+    def _metadata_file(self, trace: Trace) -> MetadataFile:
+        file = self._metadata.get(trace.id)
+        if file is None:
+            file = MetadataFile(self._directory(trace) / "metadata", trace.uuid)
+            self._metadata[trace.id] = file
+        return file
+
+    def _directory(self, trace: Trace) -> Path:
+        path = PurePosixPath(trace.path)
+        if path.is_absolute() or ".." in path.parts:
+            raise UsageError(f"trace path {trace.path!r} leaves the output directory")
+        directory = self._output / path
+        _make_directory(directory)
+        return directory
+
+
+class MetadataFile:
+    """The ``metadata`` file of one trace.
+
+    A successor of a dead consumer starts it over: the metadata log always has the
+    whole text. It refuses a directory that holds another trace.
+    """
+
+    def __init__(self, path: Path, uuid: bytes) -> None:
+        self._fd = _open(path)
+        try:
+            head = os.pread(self._fd, METADATA_PACKET.size, 0)
+            if head and (
+                len(head) < METADATA_PACKET.size or METADATA_PACKET.get(head, 0, "uuid") != uuid
+            ):
+                raise UsageError(f"{path} belongs to another trace: choose another output")
+            os.ftruncate(self._fd, 0)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._offset = 0
+        self._packets = MetadataPacketWriter(uuid)
+
+    def append(self, text: bytes) -> None:
+        """Write text as packets.
+
+        Raises
+        ------
+        OSError
+            The file cannot take them.
+        """
+        packets = self._packets.append(text)
+        _write_all(self._fd, packets, self._offset)
+        self._offset += len(packets)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class DiskWriter:
+    """Data and index file of one stream; the native drain writes them."""
+
+    def __init__(self, data: Path, index: Path) -> None:
+        self._data_path = data
+        self._index_fd = -1
+        self._data_fd = _open(data)
+        try:
+            self._index_fd = _open(index)
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
+
+    def attach(self, ring: Ring) -> None:
+        """Go on where the files end: exactly once on disk, whoever was killed when."""
+        ring.data_offset = self._data_end
+        ring.index_offset = self._index_end
+        ring.last_discarded = self._discarded
+        if self._next_sequence is not None:
+            consumed, _ = ring.positions()
+            position = self._next_sequence * ring.subbuf_size
+            if position > consumed:
+                ring.move_consumer(position)
+
+    def drain(self, ring: Ring, max_bytes: int) -> int:
+        """Move readable packets to the files; see `Ring.drain`."""
+        return ring.drain(self._data_fd, self._index_fd, max_bytes)
+
+    def write(self, packets: Sequence[Packet]) -> None:
+        """Append packets without a ring: data, then index."""
+        for packet in packets:
+            header = packet.stream.geometry.layout.packet.get_all(packet.data)
+            header["offset"] = self._data_end
+            names = [row.name for row in INDEX_ENTRY]
+            _write_all(self._data_fd, memoryview(packet.data), self._data_end)
+            entry = INDEX_ENTRY.pack({name: header[name] for name in names})
+            _write_all(self._index_fd, entry, self._index_end)
+            self._data_end += packet.packet_size
+            self._index_end += len(entry)
+
+    def close(self) -> None:
+        """Close both files."""
+        for fd in (self._data_fd, self._index_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def _resume(self) -> None:
+        """Find the end of what is complete: a packet is when its index entry is."""
+        size = os.fstat(self._index_fd).st_size
+        head = os.pread(self._index_fd, len(_INDEX_HEADER), 0)
+        self._data_end = 0
+        self._discarded = 0
+        self._next_sequence: int | None = None
+        if size <= len(_INDEX_HEADER):
+            if not _INDEX_HEADER.startswith(head):
+                raise UsageError(f"index of {self._data_path} is not one of ours")
+            _write_all(self._index_fd, _INDEX_HEADER, 0)
+            entries = 0
+        else:
+            if head != _INDEX_HEADER:
+                raise UsageError(f"index of {self._data_path} is not one of ours")
+            entries = (size - len(head)) // INDEX_ENTRY.size
+        self._index_end = len(_INDEX_HEADER) + entries * INDEX_ENTRY.size
+        if entries:
+            at = self._index_end - INDEX_ENTRY.size
+            last = INDEX_ENTRY.get_all(os.pread(self._index_fd, INDEX_ENTRY.size, at))
+            self._data_end = last["offset"] + last["packet_size"] // 8
+            self._discarded = last["events_discarded"]
+            self._next_sequence = last["packet_seq_num"] + 1
+        if os.fstat(self._data_fd).st_size < self._data_end:
+            raise UsageError(f"{self._data_path} is shorter than its index says")
+        os.ftruncate(self._index_fd, self._index_end)
+        os.ftruncate(self._data_fd, self._data_end)
+
+
+def _plain_name(name: str) -> str:
+    if "/" in name or name.startswith(".") or "\0" in name:
+        raise UsageError(f"stream name {name!r} cannot be a file name")
+    return name
+
+
+def _make_directory(path: Path) -> None:
+    # `Path.mkdir(parents=True)` gives parents the default mode.
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(_DIRECTORY_MODE)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, _FILE_MODE)
+
+
+def _write_all(fd: int, raw: bytes | memoryview, offset: int) -> None:
+    view = memoryview(raw)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written

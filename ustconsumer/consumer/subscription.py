@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: MIT
+"""The consumer's view of a session: traces, mapped streams, wake-ups, the registry's pushes."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ustconsumer._native.ring import Ring, RingSet
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.packet import Stream, Trace
+from ustconsumer.ctf.metalog import MetadataLogReader
+from ustconsumer.errors import (
+    BrokenResourceError,
+    LayoutError,
+    RemoteProtocolError,
+    UstConsumerError,
+)
+from ustconsumer.protocol.control import (
+    Attach,
+    Attached,
+    ConsumerStats,
+    Drain,
+    Drained,
+    Message,
+    Release,
+    SessionEnded,
+    StreamAdded,
+    StreamReady,
+    TraceAdded,
+)
+from ustconsumer.ringbuffer.geometry import Geometry
+from ustconsumer.units import CpuId
+
+__all__ = ["MappedStream", "Subscription"]
+
+_PIPE_CHUNK = 1 << 16
+
+
+@dataclass(eq=False)
+class MappedStream:
+    """A stream with its memory and ring."""
+
+    stream: Stream
+    memory: mmap.mmap
+    ring: Ring
+
+    def close(self) -> None:
+        """Unmap; views still held make this wait for their end."""
+        with contextlib.suppress(UstConsumerError):
+            self.ring.close()
+        self.ring.release()
+        with contextlib.suppress(BufferError):
+            self.memory.close()
+
+
+class Subscription:
+    """An attached session.
+
+    Parameters
+    ----------
+    connection : Connection
+        Owned from now on.
+    session : str
+        Name of the session.
+    kind : str
+        What ``drtrace status`` calls this consumer.
+    on_stream : callable
+        Told of each new stream before its application may write; what it raises is
+        reported to the registry as the stream's problem.
+
+    Raises
+    ------
+    CommandError
+        No such session, or another consumer holds the lease.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        session: str,
+        kind: str,
+        on_stream: Callable[[MappedStream], None],
+    ) -> None:
+        self._connection = connection
+        self._on_stream = on_stream
+        reply, fds = connection.exchange(Attach(session=session, consume=True, kind=kind))
+        if not isinstance(reply, Attached) or len(fds) != 1:
+            raise RemoteProtocolError(f"registry answered {type(reply).__name__} to attach")
+        self.session = reply.session
+        self.output = reply.output
+        self.rings = RingSet()
+        self.streams: dict[Ring, MappedStream] = {}
+        #: Traces with the reader of their metadata log.
+        self.traces: dict[str, tuple[Trace, MetadataLogReader]] = {}
+        self.drains: list[Drain] = []
+        self.ended = False
+        #: The registry is gone; its applications stop by themselves.
+        self.orphaned = False
+        self._wake_fd = fds[0]
+        os.set_blocking(self._wake_fd, False)
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        self._poll.register(self._wake_fd, select.POLLIN)
+        self._extra: set[int] = set()
+        #: No application holds a write end of the wake-up pipe any more.
+        self.writers_gone = False
+
+    def watch(self, fd: int) -> None:
+        """Make `wait` return also when this descriptor becomes readable."""
+        self._poll.register(fd, select.POLLIN)
+        self._extra.add(fd)
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until a wake-up, a push or a watched descriptor; handle pushes.
+
+        Returns
+        -------
+        bool
+            Whether a watched descriptor is readable.
+
+        Raises
+        ------
+        RemoteProtocolError
+            The registry speaks nonsense.
+        """
+        events = () if self._connection.pending else self._poll.poll(timeout * 1000)
+        extra = False
+        pushed = self._connection.pending > 0
+        for fd, mask in events:
+            if fd == self._wake_fd:
+                self._empty_pipe(mask)
+            elif fd in self._extra:
+                extra = True
+            else:
+                pushed = True
+        if pushed:
+            self._receive()
+        return extra
+
+    def metadata(self) -> Iterator[tuple[Trace, bytes]]:
+        """Yield the metadata text that was appended since the last call, per trace."""
+        for trace, log in self.traces.values():
+            text = log.read()
+            if text:
+                yield trace, text
+
+    def drained(self, drain: Drain, stats: ConsumerStats) -> None:
+        """Tell the registry that everything up to a drain is in the sink."""
+        self._tell(Drained(token=drain.token, stats=stats))
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._tell(Release())
+
+    def close(self) -> None:
+        """Unmap every stream, close every descriptor and the connection."""
+        for mapped in self.streams.values():
+            mapped.close()
+        self.streams.clear()
+        for _, log in self.traces.values():
+            log.close()
+        self.traces.clear()
+        if self._wake_fd >= 0:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
+        self._connection.close()
+
+    def drop(self, mapped: MappedStream) -> None:
+        """Stop watching a stream that lies; its memory stays mapped until `close`."""
+        self.rings.remove(mapped.ring)
+
+    def _tell(self, message: Message) -> None:
+        try:
+            if not self.orphaned:
+                self._connection.send(message)
+        except BrokenResourceError:
+            self._orphan()
+
+    def _orphan(self) -> None:
+        if not self.orphaned:
+            self.orphaned = True
+            self._poll.unregister(self._connection)
+
+    def _empty_pipe(self, mask: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                chunk = os.read(self._wake_fd, _PIPE_CHUNK)
+                if not chunk:
+                    # Hang-up stays readable: poll would spin on it.
+                    self.writers_gone = True
+                    self._poll.unregister(self._wake_fd)
+                if len(chunk) < _PIPE_CHUNK:
+                    break
+        if mask & (select.POLLERR | select.POLLNVAL):
+            raise UstConsumerError("the session's wake-up pipe broke")
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                received = self._connection.receive(0)
+            except BrokenResourceError:
+                self._orphan()
+                return
+            if received is None:
+                return
+            message, fds = received
+            try:
+                self._handle(message, fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _handle(self, message: Message, fds: list[int]) -> None:
+        """Take what a push says; descriptors left in ``fds`` are closed by the caller."""
+        if isinstance(message, TraceAdded):
+            _expect(message, fds, 1)
+            trace = Trace(
+                message.trace, message.path, bytes.fromhex(message.uuid.replace("-", "")),
+                message.uid,
+            )  # fmt: skip
+            self.traces[message.trace] = (trace, MetadataLogReader(fds.pop()))
+        elif isinstance(message, StreamAdded):
+            _expect(message, fds, 1)
+            problem = ""
+            try:
+                self._add_stream(message, fds[0])
+            except (OSError, UstConsumerError) as error:
+                problem = str(error)
+            self._tell(StreamReady(stream=message.stream, problem=problem))
+        elif isinstance(message, Drain):
+            self.drains.append(message)
+        elif isinstance(message, SessionEnded):
+            self.ended = True
+        else:
+            raise RemoteProtocolError(f"unexpected push {type(message).__name__}")
+
+    def _add_stream(self, message: StreamAdded, fd: int) -> None:
+        layout = RING_LAYOUTS.get(message.layout)
+        known = self.traces.get(message.trace)
+        if layout is None or known is None:
+            raise LayoutError("stream", "a known layout and trace", message.layout)
+        geometry = Geometry(
+            layout,
+            message.subbuf_size,
+            message.num_subbuf,
+            overwrite=message.overwrite,
+            by_writer=message.by_writer,
+        )
+        size = os.fstat(fd).st_size
+        if not geometry.file_size == message.memory_size == size:
+            raise LayoutError("stream memory", f"{geometry.file_size} bytes", size)
+        trace = known[0]
+        stream = Stream(
+            message.stream, trace, message.channel, message.channel_id, CpuId(message.cpu), geometry
+        )
+        memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        ring = Ring(
+            memory,
+            geometry.places(),
+            uuid=trace.uuid,
+            stream_id=message.channel_id,
+            cpu=message.cpu,
+        )
+        mapped = MappedStream(stream, memory, ring)
+        try:
+            if ring.held():
+                # The consumer before us died with a sub-buffer in its hand.
+                ring.put()
+            self._on_stream(mapped)
+        except BaseException:
+            mapped.close()
+            raise
+        ring.open()
+        self.streams[ring] = mapped
+        self.rings.add(ring)
+
+
+def _expect(message: Message, fds: list[int], count: int) -> None:
+    if len(fds) != count:
+        raise RemoteProtocolError(
+            f"{type(message).__name__} came with {len(fds)} descriptors instead of {count}"
+        )
