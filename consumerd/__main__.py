@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind.add_argument("--rundir", help="run directory of the registry")
         module.add_arguments(kind)
     arguments = parser.parse_args(argv)
-    return _KINDS[arguments.kind].main(arguments)
+    status: int = _KINDS[arguments.kind].main(arguments)
+    return status
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ __all__ = ["run"]
 _PR_SET_NAME = 15
 
 
-def run(
-    kind: str, session: str, rundir: str | None, make_sink: Callable[[str], Sink]
-) -> int:  # fmt: skip
+def run(kind: str, session: str, rundir: str | None, make_sink: Callable[[str], Sink]) -> int:
     """Consume a session until it ends; return the exit status.
 
     The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.

@@ -123,12 +123,12 @@ def start_spawner(rundir: str | os.PathLike[str]) -> Spawner:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
-    if pid:
-        theirs.close()
-        ours.setblocking(False)
-        return Spawner(ours, pid)
-    ours.close()
-    _child(lambda: _serve(theirs, Path(rundir)))
+    if not pid:
+        ours.close()
+        _child(lambda: _serve(theirs, Path(rundir)))
+    theirs.close()
+    ours.setblocking(False)
+    return Spawner(ours, pid)
 
 
 def _child(body: Callable[[], int]) -> NoReturn:
@@ -163,11 +163,11 @@ def _serve(sock: socket.socket, rundir: Path) -> int:
     children: dict[int, int] = {}
     listening = True
     while listening or children:
-        watched = [sock, wake_read] if listening else [wake_read]
+        watched = [sock.fileno(), wake_read] if listening else [wake_read]
         readable, _, _ = select.select(watched, [], [], 5.0)
         with contextlib.suppress(BlockingIOError):
             os.read(wake_read, 4096)
-        if sock in readable:
+        if sock.fileno() in readable:
             raw = sock.recv(_MAX_MESSAGE)
             if raw:
                 request = msgspec.msgpack.decode(raw, type=_Request)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ustconsumer import errors as errors
     from ustconsumer.client.record import record_command as record_command
     from ustconsumer.client.session import Session as Session
-    from ustconsumer.client.session import connect as connect
+    from ustconsumer.client.registry import connect as connect
     from ustconsumer.consumer import attach as attach
 
 __all__ = ["Session", "__version__", "attach", "connect", "errors", "record_command"]
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Session": "ustconsumer.client.session",
     "attach": "ustconsumer.consumer",
-    "connect": "ustconsumer.client.session",
+    "connect": "ustconsumer.client.registry",
     "record_command": "ustconsumer.client.record",
 }
 

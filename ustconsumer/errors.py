@@ -11,7 +11,7 @@
       ProtocolError
         LocalProtocolError    we broke the protocol
         RemoteProtocolError   the peer broke it
-      ConnectionClosed
+      ConnectionClosedError
         ClosedResourceError   we closed it
         BrokenResourceError   the other side went away
       CommandError            the registry refused a command
@@ -26,7 +26,7 @@ __all__ = [
     "BrokenResourceError",
     "ClosedResourceError",
     "CommandError",
-    "ConnectionClosed",
+    "ConnectionClosedError",
     "DecodeError",
     "LayoutError",
     "LocalProtocolError",
@@ -88,15 +88,15 @@ class RemoteProtocolError(ProtocolError):
     """The peer broke the protocol."""
 
 
-class ConnectionClosed(UstConsumerError):
+class ConnectionClosedError(UstConsumerError):
     """A connection is no longer usable."""
 
 
-class ClosedResourceError(ConnectionClosed):
+class ClosedResourceError(ConnectionClosedError):
     """We closed it ourselves."""
 
 
-class BrokenResourceError(ConnectionClosed):
+class BrokenResourceError(ConnectionClosedError):
     """The other side went away."""
 
 

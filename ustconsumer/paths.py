@@ -84,7 +84,9 @@ def wait_word_path(uid: int | None) -> Path:
 
     The file belongs to liblttng-ust: it may be created and written, never unlinked.
     """
-    return Path("/dev/shm/lttng-ust-wait-8" if uid is None else f"/dev/shm/lttng-ust-wait-8-{uid}")
+    # Where the C library's shm_open puts it, not a temporary file of ours.
+    name = "lttng-ust-wait-8" if uid is None else f"lttng-ust-wait-8-{uid}"
+    return Path("/dev/shm") / name  # noqa: S108
 
 
 def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> int:

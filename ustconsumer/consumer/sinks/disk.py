@@ -165,7 +165,7 @@ class DiskWriter:
             header = packet.stream.geometry.layout.packet.get_all(packet.data)
             header["offset"] = self._data_end
             names = [row.name for row in INDEX_ENTRY]
-            _write_all(self._data_fd, memoryview(packet.data), self._data_end)
+            _write_all(self._data_fd, packet.data.data, self._data_end)
             entry = INDEX_ENTRY.pack({name: header[name] for name in names})
             _write_all(self._index_fd, entry, self._index_end)
             self._data_end += packet.packet_size
