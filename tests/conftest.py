@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures and markers of all tests; what they do lives in ``helpers``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.apps import Apps, build
+from helpers.peers import PEERS, need
+from helpers.rundir import Rundir, private_rundir
+from helpers.users import User, ordinary_user, tester
+
+_APPS_DIRECTORY: pytest.StashKey[Path] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="repeat as often as repeat(soak=...) says")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Not below pytest's own directories: those are 0700, and ordinary users run the programs.
+    if hasattr(config, "workerinput"):
+        config.stash[_APPS_DIRECTORY] = Path(config.workerinput["apps_directory"])
+    else:
+        config.stash[_APPS_DIRECTORY] = Path(tempfile.mkdtemp(prefix="ust-apps-", dir="/tmp"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[_APPS_DIRECTORY], ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a new xdist worker where the programs are (a hook of xdist)."""
+    node.workerinput["apps_directory"] = str(node.config.stash[_APPS_DIRECTORY])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("full_speed"):
+            # One worker for all of them: each wants the machine's memory bandwidth for itself.
+            item.add_marker(pytest.mark.xdist_group("full_speed"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("peers"):
+        unknown = set(marker.args) - set(PEERS)
+        assert not unknown, f"unknown peers {unknown}: see tests/helpers/peers.py"
+        need(*marker.args)
+
+
+@pytest.fixture
+def repeat(request: pytest.FixtureRequest) -> int:
+    """Return how often a test marked ``repeat(ci=N, soak=M)`` repeats its work."""
+    marker = request.node.get_closest_marker("repeat")
+    assert marker, "a test that uses the fixture repeat needs @pytest.mark.repeat(ci=..., soak=...)"
+    count: int = marker.kwargs["soak" if request.config.getoption("--soak") else "ci"]
+    return count
+
+
+@pytest.fixture(scope="session")
+def apps(request: pytest.FixtureRequest) -> Apps:
+    """Return the compiled programs of ``tests/apps``, shared by the xdist workers."""
+    need("gcc", "lttng-ust-headers")
+    return build(request.config.stash[_APPS_DIRECTORY])
+
+
+@pytest.fixture
+def user() -> User:
+    """Return a user that is not root."""
+    return ordinary_user()
+
+
+@pytest.fixture
+def rundir() -> Iterator[Rundir]:
+    """Give a private home and run directory of the user that runs the tests."""
+    with private_rundir(tester()) as private:
+        yield private
+
+
+@pytest.fixture
+def user_rundir(user: User) -> Iterator[Rundir]:
+    """Give a private home and run directory of a user that is not root."""
+    with private_rundir(user) as private:
+        yield private

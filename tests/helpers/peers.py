@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The real programs and libraries that tests compare with."""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import os
+import shutil
+import subprocess
+
+import pytest
+
+__all__ = ["PEERS", "missing", "need"]
+
+
+def _program(name: str) -> bool:
+    return shutil.which(name) is not None
+
+
+def _ust_headers() -> bool:
+    """Ask the compiler: the headers live in a directory that differs between releases."""
+    if not _program("gcc"):
+        return False
+    command = ["gcc", "-E", "-include", "lttng/tracepoint.h", "-xc", "/dev/null"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+#: name -> how to find out whether it is there
+PEERS = {
+    "gcc": lambda: _program("gcc"),
+    "lttng": lambda: _program("lttng"),
+    "lttng-sessiond": lambda: _program("lttng-sessiond"),
+    "babeltrace2": lambda: _program("babeltrace2"),
+    "lttng-ust-headers": _ust_headers,
+    "liblttng-ust-ctl": lambda: ctypes.util.find_library("lttng-ust-ctl") is not None,
+}
+
+
+@functools.cache
+def missing(name: str) -> bool:
+    """Return whether a peer is absent from this machine."""
+    return not PEERS[name]()
+
+
+def need(*names: str) -> None:
+    """Skip the running test if a peer is absent; with ``PEERS=require`` fail it."""
+    absent = [name for name in names or tuple(PEERS) if missing(name)]
+    if not absent:
+        return
+    reason = f"not installed: {', '.join(absent)} (as root, .ci/peers.sh installs them)"
+    if os.environ.get("PEERS") == "require":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

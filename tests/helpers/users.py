@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Run programs as an ordinary user, also when the tests run as root."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["User", "ordinary_user", "tester"]
+
+#: What an interpreter must be able to import to run our programs.
+_PROBE = """
+import sys, msgspec, numpy, uvloop, zstandard, ustconsumer, ustconsumer._native.ring
+sys.exit(ustconsumer.__file__ != sys.argv[1])
+"""
+
+
+class User:
+    """How to run a program with the credentials of a uid.
+
+    Parameters
+    ----------
+    uid, gid : int
+        Need no passwd entry.
+    prefix : sequence of str
+        Goes in front of every command; empty when nothing has to change.
+    """
+
+    def __init__(self, uid: int, gid: int, prefix: Sequence[str] = ()):
+        self.uid = uid
+        self.gid = gid
+        self._prefix = list(prefix)
+
+    @property
+    def ordinary(self) -> bool:
+        return self.uid != 0
+
+    def argv(self, command: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """Return the command line that runs ``command`` as this user, in the same process."""
+        return [*self._prefix, *map(os.fspath, command)]
+
+    def python(self, *arguments: str | os.PathLike[str]) -> list[str]:
+        """Return the command line of a Python that can import this package, as this user."""
+        if not self._prefix:
+            return [sys.executable, "-P", *map(os.fspath, arguments)]
+        return [*_python_prefix(self.uid, self.gid), "-P", *map(os.fspath, arguments)]
+
+    def environment(self) -> dict[str, str]:
+        """Return what must be in the environment of `python`."""
+        return dict(_python_environment(self.uid, self.gid)) if self._prefix else {}
+
+
+def tester() -> User:
+    """Return the user that runs the tests."""
+    return User(os.getuid(), os.getgid())
+
+
+def ordinary_user() -> User:
+    """Return a user that is not root: the tester, or one of its own for each xdist worker.
+
+    The wait word of liblttng-ust is per uid: parallel tests that share a uid would
+    see each other's registries come and go.
+    """
+    if os.getuid():
+        return tester()
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    uid = 42420 + int(worker)
+    return User(uid, uid, _setpriv(uid, uid))
+
+
+def _setpriv(uid: int, gid: int, *options: str) -> list[str]:
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *options]
+
+
+def _import_path() -> str:
+    """Return the directories from which this interpreter imports us and what we need."""
+    import ustconsumer
+
+    places = [Path(ustconsumer.__file__).parent.parent]
+    for name in ("msgspec", "numpy", "uvloop", "zstandard"):
+        places.append(Path(str(importlib.metadata.distribution(name).locate_file(""))))
+    return os.pathsep.join(dict.fromkeys(map(str, places)))
+
+
+@functools.cache
+def _interpreter(uid: int, gid: int) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return (command, environment) of a Python that runs as this uid.
+
+    The tests' own interpreter may live below a directory that only root can enter.
+    """
+    import ustconsumer
+
+    system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    own = {"PYTHONPATH": _import_path()}
+    # Reading everything is the one privilege of the last resort; it owns and signals nothing more.
+    reader = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    candidates = [
+        ([*_setpriv(uid, gid), sys.executable], {}),
+        ([*_setpriv(uid, gid), sys.executable], own),
+        ([*_setpriv(uid, gid), system], own),
+        ([*_setpriv(uid, gid, *reader), sys.executable], own),
+    ]
+    complaints = []
+    for command, environment in candidates:
+        probe = [*command, "-P", "-c", _PROBE, str(ustconsumer.__file__)]
+        result = subprocess.run(
+            probe,
+            env={"PATH": os.defpath, "HOME": "/", **environment},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode == 0:
+            return tuple(command), tuple(environment.items())
+        complaints.append(f"{' '.join(command)}: {result.stderr.strip()[-300:]}")
+    raise AssertionError("no Python runs as an ordinary user:\n" + "\n".join(complaints))
+
+
+def _python_prefix(uid: int, gid: int) -> tuple[str, ...]:
+    return _interpreter(uid, gid)[0]
+
+
+def _python_environment(uid: int, gid: int) -> tuple[tuple[str, str], ...]:
+    return _interpreter(uid, gid)[1]
