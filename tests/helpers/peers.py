@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,7 @@ def _ust_headers() -> bool:
 
 
 #: name -> how to find out whether it is there
-PEERS = {
+PEERS: dict[str, Callable[[], bool]] = {
     "gcc": lambda: _program("gcc"),
     "lttng": lambda: _program("lttng"),
     "lttng-sessiond": lambda: _program("lttng-sessiond"),

@@ -42,13 +42,13 @@ class User:
 
     def argv(self, command: Sequence[str | os.PathLike[str]]) -> list[str]:
         """Return the command line that runs ``command`` as this user, in the same process."""
-        return [*self._prefix, *map(os.fspath, command)]
+        return [*self._prefix, *(os.fspath(word) for word in command)]
 
     def python(self, *arguments: str | os.PathLike[str]) -> list[str]:
         """Return the command line of a Python that can import this package, as this user."""
         if not self._prefix:
-            return [sys.executable, "-P", *map(os.fspath, arguments)]
-        return [*_python_prefix(self.uid, self.gid), "-P", *map(os.fspath, arguments)]
+            return [sys.executable, "-P", *(os.fspath(word) for word in arguments)]
+        return [*_python_prefix(self.uid, self.gid), "-P", *(os.fspath(word) for word in arguments)]
 
     def environment(self) -> dict[str, str]:
         """Return what must be in the environment of `python`."""
