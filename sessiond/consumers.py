@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Consumers that the spawner starts for sessions, and their successors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+
+from sessiond.recording import Recording
+from sessiond.spawner import Spawner, SpawnerEvent
+from ustconsumer.errors import BrokenResourceError, CommandError
+
+__all__ = ["Consumers"]
+
+_log = logging.getLogger("sessiond")
+
+_ATTACH_SECONDS = 10.0
+#: A consumer that dies this often in this time dies for a reason.
+_MAX_DEATHS = 3
+_DEATHS_SECONDS = 30.0
+
+
+@dataclass(eq=False)
+class _Child:
+    recording: Recording
+    kind: str
+    ended: asyncio.Future[int]
+    deaths: list[float] = field(default_factory=list)
+
+
+class Consumers:
+    """Starts consumers, waits until they hold the lease, replaces those that die.
+
+    Parameters
+    ----------
+    spawner : Spawner
+        Closed by `close`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spawner: Spawner) -> None:
+        self._loop = loop
+        self._spawner = spawner
+        self._children: dict[int, _Child] = {}
+        loop.add_reader(spawner.fd, self._events)
+
+    async def start(self, recording: Recording, kind: str) -> None:
+        """Start a consumer and wait until it holds the session's lease.
+
+        Raises
+        ------
+        CommandError
+            It died first, or took more than 10 s.
+        """
+        child = self._spawn(recording, kind, [])
+        lease = asyncio.ensure_future(recording.wait_lease())
+        try:
+            await asyncio.wait(
+                (lease, child.ended),
+                timeout=_ATTACH_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            lease.cancel()
+        if recording.lease is not None:
+            return
+        name = recording.session.name
+        if child.ended.done():
+            raise CommandError(
+                f"the {kind} consumer of session {name} ended with status {child.ended.result()}"
+            )
+        raise CommandError(
+            f"the {kind} consumer of session {name} did not attach in {_ATTACH_SECONDS:.0f} s",
+            "timeout",
+        )
+
+    def close(self) -> None:
+        """Let the spawner end when its consumers have."""
+        self._loop.remove_reader(self._spawner.fd)
+        self._spawner.close()
+
+    def _spawn(self, recording: Recording, kind: str, deaths: list[float]) -> _Child:
+        session = recording.session
+        uid, gid = session.uid, session.gid
+        if os.geteuid() != 0:
+            uid, gid = os.geteuid(), os.getegid()
+        number = self._spawner.spawn(session.name, kind, uid, gid)
+        child = _Child(recording, kind, self._loop.create_future(), deaths)
+        self._children[number] = child
+        return child
+
+    def _events(self) -> None:
+        try:
+            events = self._spawner.read_events()
+        except BrokenResourceError as error:
+            _log.error("%s: no consumer can be started any more", error)
+            self._loop.remove_reader(self._spawner.fd)
+            for child in self._children.values():
+                if not child.ended.done():
+                    child.ended.set_result(-1)
+            self._children.clear()
+            return
+        for event in events:
+            if event.status is not None:
+                self._ended(event, event.status)
+
+    def _ended(self, event: SpawnerEvent, status: int) -> None:
+        child = self._children.pop(event.id, None)
+        if child is None:
+            return
+        session = child.recording.session
+        if not child.ended.done():
+            child.ended.set_result(status)
+        if not status or session.state == "destroyed":
+            return
+        _log.warning(
+            "%s consumer of session %s (pid %d) ended with status %d",
+            child.kind,
+            session.name,
+            event.pid,
+            status,
+        )
+        now = time.monotonic()
+        deaths = [death for death in child.deaths if now - death < _DEATHS_SECONDS] + [now]
+        # One killed after it had attached has a successor; one that cannot start has none.
+        if status > 0 or child.recording.lease is not None or len(deaths) > _MAX_DEATHS:
+            return
+        try:
+            self._spawn(child.recording, child.kind, deaths)
+        except BrokenResourceError as error:
+            _log.error("%s", error)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""The verbs of the control protocol: one handler each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from sessiond.access import Access
+from sessiond.clients import Client, Handler
+from sessiond.names import check_channel_name, check_output, check_pattern, check_session_name
+from sessiond.recording import Recording, Subscription
+from sessiond.registry import Registry, Session
+from sessiond.traces import check_options
+from ustconsumer.errors import CommandError, UsageError
+from ustconsumer.protocol.application import CONTEXTS
+from ustconsumer.protocol.control import (
+    AddContext,
+    AppInfo,
+    Applications,
+    Attach,
+    Attached,
+    CreateSession,
+    Describe,
+    Description,
+    DestroySession,
+    Done,
+    EnableChannel,
+    EnableEvent,
+    EventInfo,
+    ListApplications,
+    ListSessions,
+    Message,
+    Sessions,
+    Shutdown,
+    SpawnConsumer,
+    StartSession,
+    StopSession,
+    TraceDescription,
+)
+
+__all__ = ["Control", "Host"]
+
+_DRAIN_SECONDS = 10.0
+_MAX_EXCLUSIONS = 1024
+_LOGLEVEL_TYPES = (0, 1, 2)
+_LOGLEVELS = range(-1, 15)
+#: In the packet context already.
+_NO_CONTEXT = ("cpu_id",)
+
+_Request = TypeVar("_Request", bound=Message)
+
+
+class Host(Protocol):
+    """What the verbs need of the daemon."""
+
+    registry: Registry
+    access: Access
+
+    def recording(self, session: Session) -> Recording:
+        """Return the live side of a session."""
+
+    def open(self, session: Session) -> None:
+        """Make the live side of a new session."""
+
+    def discard(self, session: Session) -> None:
+        """Close the live side of a destroyed session."""
+
+    async def settle(self, session: Session) -> list[str]:
+        """Have the applications follow the last change; return those that did not, in a line."""
+
+    def slow(self, session: Session) -> list[str]:
+        """Return the applications that have not followed yet, one line each."""
+
+    def applications(self) -> list[AppInfo]:
+        """Return every application, also the refused."""
+
+    async def start_consumer(self, recording: Recording, kind: str) -> None:
+        """Start a consumer and wait until it is attached."""
+
+    def shutdown(self) -> None:
+        """Begin the end."""
+
+
+class Control:
+    """Carries out requests.
+
+    Parameters
+    ----------
+    host : Host
+        The daemon.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return the handler of each request, by its type."""
+        return {
+            CreateSession: _typed(CreateSession, self.create),
+            DestroySession: _typed(DestroySession, self.destroy),
+            EnableChannel: _typed(EnableChannel, self.enable_channel),
+            EnableEvent: _typed(EnableEvent, self.enable_event),
+            AddContext: _typed(AddContext, self.add_context),
+            StartSession: _typed(StartSession, self.start),
+            StopSession: _typed(StopSession, self.stop),
+            ListSessions: _typed(ListSessions, self.list_sessions),
+            ListApplications: _typed(ListApplications, self.list_applications),
+            Describe: _typed(Describe, self.describe),
+            SpawnConsumer: _typed(SpawnConsumer, self.spawn_consumer),
+            Attach: _typed(Attach, self.attach),
+            Shutdown: _typed(Shutdown, self.shutdown),
+        }
+
+    # -- sessions ------------------------------------------------------------------
+
+    async def create(self, client: Client, request: CreateSession) -> Message:
+        check_session_name(request.name)
+        check_output(request.output)
+        peer = client.peer
+        session = Session(
+            name=request.name,
+            uid=peer.uid,
+            gid=peer.gid,
+            output=request.output,
+            owner_is_tracer=self._host.access.is_tracer(peer.uid),
+        )
+        self._host.registry.add(session)
+        self._host.open(session)
+        return Done()
+
+    async def destroy(self, client: Client, request: DestroySession) -> Message:
+        async with self._changing(client, request.session) as session:
+            warnings: list[str] = []
+            if session.state == "active":
+                warnings += await self.finish(session)
+            session.step("destroy")
+            warnings += await self._host.settle(session)
+            self._host.registry.remove(session)
+            self._host.discard(session)
+            return Done(warnings=list(dict.fromkeys(warnings)))
+
+    async def start(self, client: Client, request: StartSession) -> Message:
+        async with self._changing(client, request.session) as session:
+            if not session.channels:
+                raise CommandError(
+                    f"session {session.name} has no channel: enable an event or a channel first"
+                )
+            session.step("start")
+            return Done(warnings=await self._host.settle(session))
+
+    async def stop(self, client: Client, request: StopSession) -> Message:
+        async with self._changing(client, request.session) as session:
+            return Done(warnings=await self.finish(session))
+
+    async def finish(self, session: Session) -> list[str]:
+        """Stop a session: applications first, then its consumer writes what is left."""
+        session.step("stop")
+        warnings = await self._host.settle(session)
+        recording = self._host.recording(session)
+        if recording.lease is not None:
+            pid = recording.lease.peer.pid
+            if not await recording.lease.drain(True, _DRAIN_SECONDS):
+                warnings.append(
+                    f"the consumer (pid {pid}) of session {session.name} did not finish writing"
+                )
+        elif recording.stream_count():
+            warnings.append(
+                f"session {session.name} has no consumer: what it recorded is still in memory"
+            )
+        return warnings
+
+    async def list_sessions(self, client: Client, request: ListSessions) -> Message:
+        if request.session:
+            sessions = [self._session(client, request.session)]
+        else:
+            sessions = [s for s in self._host.registry if self._may_manage(client, s)]
+        return Sessions(
+            sessions=[self._host.recording(s).info(self._host.slow(s)) for s in sessions]
+        )
+
+    # -- channels, events, contexts --------------------------------------------------
+
+    async def enable_channel(self, client: Client, request: EnableChannel) -> Message:
+        check_channel_name(request.channel)
+        check_options(request.options)
+        async with self._changing(client, request.session) as session:
+            session.add_channel(request.channel, request.options)
+            return Done()
+
+    async def enable_event(self, client: Client, request: EnableEvent) -> Message:
+        _check_event(request.event)
+        async with self._changing(client, request.session) as session:
+            channel = session.pick_channel(request.channel)
+            session.add_rule(channel, request.event)
+            return Done(warnings=await self._host.settle(session))
+
+    async def add_context(self, client: Client, request: AddContext) -> Message:
+        for name in request.contexts:
+            if name not in CONTEXTS or name in _NO_CONTEXT:
+                known = ", ".join(known for known in CONTEXTS if known not in _NO_CONTEXT)
+                raise UsageError(f"unknown context {name!r}: use one of {known}")
+        async with self._changing(client, request.session) as session:
+            session.add_contexts(request.channel, request.contexts)
+            return Done()
+
+    # -- consumers -----------------------------------------------------------------
+
+    async def attach(self, client: Client, request: Attach) -> Message | None:
+        session = self._session(client, request.session)
+        recording = self._host.recording(session)
+        if client.subscription is not None:
+            raise CommandError("this connection is attached already: make another one", "busy")
+        if request.consume and recording.lease is not None:
+            holder = recording.lease
+            raise CommandError(
+                f"session {session.name} has a {holder.kind} consumer (pid {holder.peer.pid})",
+                "busy",
+            )
+        access = self._host.access
+        subscription = Subscription(
+            client.peer,
+            request.kind[:64],
+            request.consume,
+            client.send,
+            lambda uid: access.may_map(client.peer.uid, uid),
+        )
+        client.attach(recording, subscription)
+        attached = Attached(
+            seq=request.seq,
+            session=session.name,
+            id=session.id,
+            output=session.output,
+            streams=recording.stream_count(),
+        )
+        client.send(attached, (recording.pipe.read_end,))
+        recording.attach(subscription)
+        return None
+
+    async def spawn_consumer(self, client: Client, request: SpawnConsumer) -> Message:
+        session = self._session(client, request.session)
+        if request.kind != "disk":
+            raise UsageError(f"unknown kind of consumer {request.kind!r}: use disk")
+        recording = self._host.recording(session)
+        if recording.lease is None:
+            await self._host.start_consumer(recording, request.kind)
+        return Done()
+
+    async def describe(self, client: Client, request: Describe) -> Message:
+        recording = self._host.recording(self._session(client, request.session))
+        return Description(
+            traces=[
+                TraceDescription(
+                    path=trace.path,
+                    contexts=trace.metadata.context_steps(),
+                    events=trace.metadata.event_steps(),
+                )
+                for trace in recording.traces.values()
+            ]
+        )
+
+    # -- the rest ------------------------------------------------------------------
+
+    async def list_applications(self, client: Client, request: ListApplications) -> Message:
+        uid = client.peer.uid
+        return Applications(
+            applications=[
+                app for app in self._host.applications() if self._host.access.may_see(uid, app.uid)
+            ]
+        )
+
+    async def shutdown(self, client: Client, request: Shutdown) -> Message:
+        if not self._host.access.may_end(client.peer.uid):
+            raise CommandError("only root and its own user may end the registry", "permission")
+        self._host.shutdown()
+        return Done()
+
+    def _may_manage(self, client: Client, session: Session) -> bool:
+        return self._host.access.may_manage(client.peer.uid, session.uid)
+
+    def _session(self, client: Client, name: str) -> Session:
+        """Return a session; another user's is as if it were not there."""
+        session = self._host.registry.sessions.get(name)
+        if session is None or not self._may_manage(client, session):
+            raise CommandError(f"session {name!r} not found", "no-such-session")
+        return session
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, client: Client, name: str) -> AsyncIterator[Session]:
+        """Give the session to one verb at a time."""
+        session = self._session(client, name)
+        async with self._host.recording(session).lock:
+            # Another may have destroyed it while we waited.
+            yield self._session(client, name)
+
+
+def _check_event(event: EventInfo) -> None:
+    check_pattern(event.pattern)
+    for name in event.exclusions:
+        check_pattern(name)
+    if event.exclusions and "*" not in event.pattern:
+        raise UsageError(f"event pattern {event.pattern} has no *: nothing can be excluded from it")
+    if len(event.exclusions) > _MAX_EXCLUSIONS:
+        raise UsageError(f"{len(event.exclusions)} exclusions: at most {_MAX_EXCLUSIONS}")
+    if event.loglevel_type not in _LOGLEVEL_TYPES or event.loglevel not in _LOGLEVELS:
+        raise UsageError(
+            f"log level {event.loglevel} of type {event.loglevel_type}: levels are 0 to 14, "
+            "types 0 (all), 1 (at least as severe), 2 (exactly)"
+        )
+
+
+def _typed(
+    kind: type[_Request], verb: Callable[[Client, _Request], Awaitable[Message | None]]
+) -> Handler:
+    async def handler(client: Client, request: Message) -> Message | None:
+        assert isinstance(request, kind)
+        return await verb(client, request)
+
+    return handler

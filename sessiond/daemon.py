@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""The registry at work: everything put together under one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+
+from sessiond.access import Access
+from sessiond.applications import Application, Doorman
+from sessiond.clients import Clients
+from sessiond.consumers import Consumers
+from sessiond.control import Control
+from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
+from sessiond.notify import answer
+from sessiond.reconcile import Reconciler
+from sessiond.recording import Recording
+from sessiond.registry import Registry, Session
+from sessiond.sockets import close_all
+from sessiond.spawner import Spawner
+from ustconsumer.errors import UstConsumerError
+from ustconsumer.protocol.control import AppInfo
+
+__all__ = ["Daemon", "raise_descriptor_limit"]
+
+_log = logging.getLogger("sessiond")
+
+_GOODBYE_SECONDS = 5.0
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each application needs several."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Daemon:
+    """One registry.
+
+    Parameters
+    ----------
+    access : Access
+    apps, control : socket.socket
+        Listening sockets.
+    spawner : Spawner
+    rundir : str
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        apps: socket.socket,
+        control: socket.socket,
+        spawner: Spawner,
+        rundir: str,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.registry = Registry()
+        self.access = access
+        self._loop = loop
+        self._recordings: dict[str, Recording] = {}
+        self._applications: dict[int, Application] = {}
+        self._tasks: dict[Application, asyncio.Task[None]] = {}
+        self._ending = asyncio.Event()
+        self._reconciler = Reconciler(self.registry, self.recording, self._joins)
+        self._consumers = Consumers(loop, spawner)
+        self._control = Control(self)
+        self._doorman = Doorman(loop, apps, self._admit)
+        self._clients = Clients(
+            loop, control, rundir, self._control.handlers(), access.may_control
+        )
+
+    async def run(self, lifeline: int = -1) -> None:
+        """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal)
+        if lifeline >= 0:
+            os.set_blocking(lifeline, False)
+            self._loop.add_reader(lifeline, self._on_lifeline, lifeline)
+        await self._ending.wait()
+        await self._finish()
+
+    # -- what the verbs need -----------------------------------------------------------
+
+    def recording(self, session: Session) -> Recording:
+        return self._recordings[session.id]
+
+    def open(self, session: Session) -> None:
+        self._recordings[session.id] = Recording(session)
+
+    def discard(self, session: Session) -> None:
+        self._recordings.pop(session.id).close()
+
+    async def settle(self, session: Session) -> list[str]:
+        revision = self.registry.changed()
+        concerned = [app for app in self._applications.values() if self._concerns(app, session)]
+        for app in concerned:
+            app.wake.set()
+        waiting = [asyncio.ensure_future(app.wait_settled(revision)) for app in concerned]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=COMMAND_SECONDS)
+            for task in late:
+                task.cancel()
+        return [
+            self._slow_line(app) for app in concerned if not app.gone and app.settled < revision
+        ] + [
+            problem
+            for app in concerned
+            if (entry := app.sessions.get(session.id)) is not None
+            for problem in ([f"application {app}: {entry.problem}"] if entry.problem else [])
+        ]
+
+    def slow(self, session: Session) -> list[str]:
+        return [
+            self._slow_line(app)
+            for app in self._applications.values()
+            if app.overdue and self._concerns(app, session)
+        ]
+
+    def applications(self) -> list[AppInfo]:
+        registered = [app.info() for app in self._applications.values()]
+        return [*registered, *self._doorman.refused()]
+
+    async def start_consumer(self, recording: Recording, kind: str) -> None:
+        await self._consumers.start(recording, kind)
+
+    def shutdown(self) -> None:
+        self._ending.set()
+
+    # -- applications ------------------------------------------------------------------
+
+    def _joins(self, app: Application, session: Session) -> bool:
+        return self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
+
+    def _concerns(self, app: Application, session: Session) -> bool:
+        return session.id in app.sessions or self._joins(app, session)
+
+    @staticmethod
+    def _slow_line(app: Application) -> str:
+        return f"application {app} does not answer: it follows when it does"
+
+    def _admit(self, app: Application, command: socket.socket, notify: socket.socket) -> None:
+        pid = app.peer.pid
+        if pid in self._applications:
+            # It registered again before we saw the end of its old sockets.
+            self._dismiss(self._applications[pid], "")
+
+        def ended(reason: str) -> None:
+            self._dismiss(app, reason)
+
+        app.command = CommandLink(self._loop, command, ended, app.slow)
+        app.notify = NotifyLink(
+            self._loop,
+            notify,
+            app.registration.major,
+            lambda request: answer(app, request),
+            ended,
+        )
+        self._applications[pid] = app
+        self._loop.add_reader(app.pidfd, self._dismiss, app, "")
+        task = self._tasks[app] = self._loop.create_task(self._reconciler.serve(app))
+        task.add_done_callback(lambda done: self._served(app, done))
+        _log.info("application %s of uid %d registers", app, app.peer.uid)
+
+    def _served(self, app: Application, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or app.gone:
+            return
+        error = task.exception()
+        if isinstance(error, UstConsumerError):
+            self._dismiss(app, str(error))
+        elif error is not None:
+            _log.error("application %s: internal error", app, exc_info=error)
+            self._dismiss(app, "internal error")
+
+    def _dismiss(self, app: Application, reason: str) -> None:
+        """Close the sockets of an application; a living one registers again."""
+        if app.gone:
+            return
+        if reason:
+            _log.warning("application %s closed: %s", app, reason)
+        else:
+            _log.info("application %s is gone", app)
+        app.leave()
+        if self._applications.get(app.peer.pid) is app:
+            del self._applications[app.peer.pid]
+        self._loop.remove_reader(app.pidfd)
+        app.command.close()
+        app.notify.close()
+        close_all([app.pidfd])
+        self._tasks.pop(app).cancel()
+
+    # -- the end ---------------------------------------------------------------------
+
+    def _on_signal(self) -> None:
+        if self._ending.is_set():
+            _log.warning("second signal: exit at once")
+            os._exit(1)
+        self._ending.set()
+
+    def _on_lifeline(self, fd: int) -> None:
+        try:
+            if os.read(fd, 4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._loop.remove_reader(fd)
+        self._ending.set()
+
+    async def _finish(self) -> None:
+        """Drain and close: what was recorded is on disk before we go."""
+        self._doorman.close()
+        self._clients.stop_listening()
+        active = [session for session in self.registry if session.state == "active"]
+        for result in await asyncio.gather(
+            *(self._control.finish(session) for session in active), return_exceptions=True
+        ):
+            for line in result if isinstance(result, list) else [repr(result)]:
+                _log.warning("%s", line)
+        released = []
+        for session in self.registry:
+            recording = self._recordings[session.id]
+            if recording.lease is not None:
+                released.append(asyncio.ensure_future(recording.wait_released()))
+            session.state = "destroyed"
+            recording.close()
+        if released:
+            await asyncio.wait(released, timeout=_GOODBYE_SECONDS)
+        for app in tuple(self._applications.values()):
+            self._dismiss(app, "")
+        self._clients.close()
+        self._consumers.close()

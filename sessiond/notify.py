@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Answers to what applications ask on their notify socket.
+
+The metadata is appended before the answer goes out, so no reader ever meets an id it
+cannot name, whoever dies in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+from sessiond.applications import Application, AppSession
+from sessiond.metadata import DeclarationRefusedError
+from ustconsumer.protocol.application import (
+    ChannelRequest,
+    EnumRequest,
+    EventRequest,
+    Request,
+    channel_reply,
+    enum_reply,
+    event_reply,
+)
+
+__all__ = ["answer"]
+
+_log = logging.getLogger("sessiond")
+
+
+def answer(application: Application, request: Request) -> bytes:
+    """Return the bytes that answer a request; a refusal is a line in the log."""
+    try:
+        return _answer(application, request)
+    except DeclarationRefusedError as error:
+        _log.warning("application %s: %s", application, error)
+        return _refusal(request, -error.errno)
+    except OSError as error:
+        _log.error("application %s: cannot write metadata: %s", application, error)
+        return _refusal(request, -(error.errno or errno.EIO))
+
+
+def _answer(application: Application, request: Request) -> bytes:
+    entry = application.by_handle(request.session)
+    if entry is None or entry.trace.closed:
+        raise DeclarationRefusedError(f"request for session handle {request.session}: no such session")
+    metadata = entry.trace.metadata
+    if isinstance(request, EnumRequest):
+        return enum_reply(0, metadata.enumeration(request.name, request.entries))
+    channel = _channel(entry, request)
+    if isinstance(request, EventRequest):
+        return event_reply(0, metadata.event(channel, request))
+    metadata.stream_class(channel, request.contexts)
+    return channel_reply(0, channel)
+
+
+def _channel(entry: AppSession, request: EventRequest | ChannelRequest) -> int:
+    for number, channel in entry.channels.items():
+        if channel.handle == request.channel:
+            return number
+    raise DeclarationRefusedError(f"request for channel handle {request.channel}: no such channel")
+
+
+def _refusal(request: Request, code: int) -> bytes:
+    if isinstance(request, EventRequest):
+        return event_reply(code, 0)
+    if isinstance(request, ChannelRequest):
+        return channel_reply(code, 0)
+    return enum_reply(code, 0)

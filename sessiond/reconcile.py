@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""Bringing applications in line with the sessions: one task for each.
+
+A verb only changes the desired state. The task of each application compares that with
+what the application has, sends one command, and looks again, until there is no
+difference: so it may be interrupted anywhere, and a program that was stopped for a
+while ends up right by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from sessiond.applications import AppChannel, Application, AppRule, AppSession
+from sessiond.links import CommandRefusedError
+from sessiond.recording import Recording
+from sessiond.registry import Channel, Registry, Rule, Session
+from ustconsumer.errors import BrokenResourceError, RemoteProtocolError, RingBufferError
+from ustconsumer.protocol import application as codec
+
+__all__ = ["Reconciler"]
+
+_log = logging.getLogger("sessiond")
+
+#: ``main`` of a program waits 3 s for REGISTER_DONE. Half of that is for the set-up of
+#: active sessions; if it is not enough, the rest goes on behind the running program.
+_SETUP_SECONDS = 1.5
+
+
+class _Changed(Exception):  # noqa: N818 (no error: look again)
+    """What was being set up is no longer wanted."""
+
+
+class Reconciler:
+    """Keeps applications in line with the registry.
+
+    Parameters
+    ----------
+    recording_of : callable
+        The live side of a session.
+    joins : callable
+        Whether an application belongs into a session.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        recording_of: Callable[[Session], Recording],
+        joins: Callable[[Application, Session], bool],
+    ) -> None:
+        self._registry = registry
+        self._recording_of = recording_of
+        self._joins = joins
+
+    async def serve(self, app: Application) -> None:
+        """Register an application and keep it in line for the rest of its life.
+
+        Raises
+        ------
+        CommandRefusedError
+            It refuses what every application can do.
+        """
+        early: asyncio.Task[None] | None = None
+        try:
+            app.tracer = codec.reply_version(await app.command.run(codec.tracer_version()))
+            early = asyncio.ensure_future(self._done_early(app))
+            await self._align(app)
+            await self._done(app)
+            while True:
+                app.wake.clear()
+                revision = self._registry.revision
+                await self._align(app)
+                app.settle(revision)
+                await app.wake.wait()
+        except (BrokenResourceError, RemoteProtocolError):
+            return  # the link has said why
+        finally:
+            if early is not None:
+                early.cancel()
+
+    async def _done_early(self, app: Application) -> None:
+        await asyncio.sleep(_SETUP_SECONDS)
+        try:
+            await self._done(app)
+        except (BrokenResourceError, RemoteProtocolError, CommandRefusedError):
+            return  # `serve` meets the same
+
+    async def _done(self, app: Application) -> None:
+        if not app.asked_done:
+            app.asked_done = True
+            await app.command.run(codec.register_done())
+            app.done = True
+
+    async def _align(self, app: Application) -> None:
+        """Send commands until there is no difference."""
+        for entry in tuple(app.sessions.values()):
+            if entry.session.state == "destroyed":
+                await self._release(app, entry)
+        for session in self._registry:
+            try:
+                await self._align_session(app, session)
+            except _Changed:
+                # The verb that changed it has set `wake`: the next round sees the rest.
+                continue
+
+    async def _align_session(self, app: Application, session: Session) -> None:
+        entry = app.sessions.get(session.id)
+        if session.state == "active":
+            if entry is None and self._joins(app, session):
+                entry = await self._create(app, session)
+            if entry is None or entry.problem:
+                return
+            try:
+                await self._equip(app, entry)
+                await self._activate(app, entry)
+            except CommandRefusedError as error:
+                entry.problem = f"session {session.name}: {error}"
+                _log.warning("application %s cannot be recorded: %s", app, entry.problem)
+        elif entry is not None and entry.active:
+            await self._try(app, codec.disable(entry.handle))
+            entry.active = False
+            # Probes that had begun when it was disabled have ended after this.
+            await self._try(app, codec.wait_quiescent())
+
+    async def _create(self, app: Application, session: Session) -> AppSession | None:
+        try:
+            trace = await self._recording_of(session).trace_for(
+                app.peer.uid, app.layout, app.tracer
+            )
+        except (RingBufferError, OSError) as error:
+            _log.error("session %s, application %s: no buffers: %s", session.name, app, error)
+            return None
+        self._check_wanted(session)
+        reply = await app.command.run(codec.session())
+        entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
+        if trace.layout != app.layout:
+            entry.problem = f"session {session.name}: its buffers are for {trace.layout}"
+        session.processes[app.peer.pid] = None
+        return entry
+
+    async def _equip(self, app: Application, entry: AppSession) -> None:
+        """Give an application the channels and rules it lacks."""
+        wakeup = -1
+        try:
+            for channel in entry.session.channels:
+                mine = entry.channels.get(channel.id)
+                if mine is None or mine.streams < len(entry.trace.channels[channel.id].streams):
+                    if wakeup < 0:
+                        wakeup = self._recording_of(entry.session).pipe.open_write_end()
+                    mine = await self._give_buffers(app, entry, channel, wakeup)
+                while mine.contexts < len(channel.contexts):
+                    self._check_wanted(entry.session)
+                    name = channel.contexts[mine.contexts]
+                    await app.command.run(codec.context(mine.handle, name))
+                    mine.contexts += 1
+                for rule in tuple(channel.rules):
+                    await self._align_rule(app, entry, mine, rule)
+                if mine.enabled != channel.enabled:
+                    await self._toggle(app, mine.handle, channel.enabled)
+                    mine.enabled = channel.enabled
+        finally:
+            if wakeup >= 0:
+                os.close(wakeup)
+
+    async def _give_buffers(
+        self, app: Application, entry: AppSession, channel: Channel, wakeup: int
+    ) -> AppChannel:
+        # Nothing here may fail in the application once a descriptor went out: it would
+        # abort at the next one. Sizes and CPUs were checked, ids are ours.
+        buffers = entry.trace.channels[channel.id]
+        mine = entry.channels.get(channel.id)
+        if mine is None:
+            self._check_wanted(entry.session)
+            made = await app.command.run(codec.channel(entry.handle, buffers.blob, wakeup))
+            mine = entry.channels[channel.id] = AppChannel(made.ret_val)
+        for number, stream in enumerate(buffers.streams[mine.streams :], mine.streams):
+            self._check_wanted(entry.session)
+            size = stream.geometry.file_size
+            await app.command.run(codec.stream(mine.handle, number, size, stream.fd, wakeup))
+            mine.streams = number + 1
+        return mine
+
+    async def _align_rule(
+        self, app: Application, entry: AppSession, channel: AppChannel, rule: Rule
+    ) -> None:
+        mine = channel.rules.get(rule.id)
+        info = rule.info
+        try:
+            if mine is None:
+                self._check_wanted(entry.session)
+                made = await app.command.run(
+                    codec.event(channel.handle, info.pattern, info.loglevel_type, info.loglevel)
+                )
+                mine = channel.rules[rule.id] = AppRule(made.ret_val)
+                if info.exclusions:
+                    await app.command.run(codec.exclusion(mine.handle, info.exclusions))
+            if not mine.refused and mine.enabled != info.enabled:
+                self._check_wanted(entry.session)
+                enabled = info.enabled
+                await self._toggle(app, mine.handle, enabled)
+                mine.enabled = enabled
+        except CommandRefusedError as error:
+            _log.warning("application %s: event rule %s: %s", app, info.pattern, error)
+            if mine is None:
+                mine = channel.rules[rule.id] = AppRule(-1)
+            mine.refused = True
+
+    async def _activate(self, app: Application, entry: AppSession) -> None:
+        if not entry.active:
+            self._check_wanted(entry.session)
+            # The application asks for ids on its other socket meanwhile.
+            await app.command.run(codec.enable(entry.handle))
+            entry.active = True
+            await app.command.run(codec.wait_quiescent())
+
+    async def _release(self, app: Application, entry: AppSession) -> None:
+        """Take a destroyed session from an application: events, channels, the session."""
+        for channel in entry.channels.values():
+            for rule in channel.rules.values():
+                if rule.handle >= 0:
+                    await self._try(app, codec.release(rule.handle))
+            await self._try(app, codec.release(channel.handle))
+        await self._try(app, codec.release(entry.handle))
+        del app.sessions[entry.session.id]
+        await self._try(app, codec.wait_quiescent())
+
+    @staticmethod
+    async def _toggle(app: Application, handle: int, enabled: bool) -> None:
+        await app.command.run(codec.enable(handle) if enabled else codec.disable(handle))
+
+    @staticmethod
+    async def _try(app: Application, command: codec.Command) -> None:
+        try:
+            await app.command.run(command)
+        except CommandRefusedError as error:
+            _log.warning("application %s: %s", app, error)
+
+    @staticmethod
+    def _check_wanted(session: Session) -> None:
+        if session.state != "active":
+            raise _Changed

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""What the registry knows: sessions, their channels and rules. Pure state, no I/O.
+
+Changed on the loop only. Every change raises ``revision``; an application whose state
+was compared with a revision and found equal is settled for it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ustconsumer.errors import CommandError
+from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, EventInfo
+
+__all__ = ["TRANSITIONS", "Channel", "Registry", "Rule", "Session"]
+
+#: Life of a recording session: state -> verb -> next state.
+TRANSITIONS: dict[str, dict[str, str]] = {
+    "configured": {"start": "active", "destroy": "destroyed"},
+    "active": {"stop": "inactive", "destroy": "destroyed"},
+    "inactive": {"start": "active", "destroy": "destroyed"},
+    "destroyed": {},
+}
+_REFUSALS = {
+    ("active", "start"): "is active already",
+    ("configured", "stop"): "was not started",
+    ("inactive", "stop"): "is stopped already",
+}
+_DEFAULT_CHANNEL = "channel0"
+
+
+@dataclass(eq=False)
+class Rule:
+    """An event rule of a channel; ``info`` is what the user asked for."""
+
+    id: int
+    info: EventInfo
+
+
+@dataclass(eq=False)
+class Channel:
+    """A channel; its id is the stream class id in the trace, in order of creation."""
+
+    id: int
+    name: str
+    options: ChannelOptions
+    contexts: list[str] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    enabled: bool = True
+
+    def info(self) -> ChannelInfo:
+        return ChannelInfo(
+            name=self.name,
+            enabled=self.enabled,
+            options=self.options,
+            contexts=list(self.contexts),
+            events=[rule.info for rule in self.rules],
+        )
+
+
+@dataclass(eq=False)
+class Session:
+    """A recording session, from ``create`` to the end of ``destroy``."""
+
+    name: str
+    uid: int
+    gid: int
+    output: str
+    #: the owner is in the tracing group of a global registry: every program joins
+    owner_is_tracer: bool = False
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created: datetime.datetime = field(
+        default_factory=lambda: datetime.datetime.now().astimezone().replace(microsecond=0)
+    )
+    state: str = "configured"
+    #: from the first start on, channels and contexts are fixed: applications refuse more
+    started: bool = False
+    channels: list[Channel] = field(default_factory=list)
+    #: applications that ever got buffers, by pid, in that order
+    processes: dict[int, None] = field(default_factory=dict)
+
+    def step(self, verb: str) -> None:
+        """Go to the state that ``verb`` leads to.
+
+        Raises
+        ------
+        CommandError
+            It leads nowhere from here.
+        """
+        following = TRANSITIONS[self.state].get(verb)
+        if following is None:
+            why = _REFUSALS.get((self.state, verb), f"is {self.state}")
+            raise CommandError(f"session {self.name} {why}")
+        self.state = following
+        self.started = self.started or following == "active"
+
+    def channel(self, name: str) -> Channel:
+        for channel in self.channels:
+            if channel.name == name:
+                return channel
+        raise CommandError(f"session {self.name} has no channel {name}", "no-such-channel")
+
+    def add_channel(self, name: str, options: ChannelOptions) -> Channel:
+        """Add a channel.
+
+        Raises
+        ------
+        CommandError
+            The name is taken, or the session was started before.
+        """
+        if any(channel.name == name for channel in self.channels):
+            raise CommandError(
+                f"session {self.name} has a channel {name} already: choose another name",
+                "channel-exists",
+            )
+        self._check_open("a channel")
+        self.channels.append(Channel(len(self.channels), name, options))
+        return self.channels[-1]
+
+    def pick_channel(self, name: str) -> Channel:
+        """Return the named channel; for an empty name the only one, or a new default one.
+
+        Raises
+        ------
+        CommandError
+            There is no such channel, or there are several to choose from.
+        """
+        if name:
+            return self.channel(name)
+        if not self.channels:
+            return self.add_channel(_DEFAULT_CHANNEL, ChannelOptions())
+        if len(self.channels) > 1:
+            names = ", ".join(channel.name for channel in self.channels)
+            raise CommandError(f"session {self.name} has several channels ({names}): name one")
+        return self.channels[0]
+
+    def add_rule(self, channel: Channel, info: EventInfo) -> None:
+        """Add an event rule, or enable the equal one that was disabled."""
+        for rule in channel.rules:
+            if _key(rule.info) == _key(info):
+                if rule.info.enabled:
+                    raise CommandError(
+                        f"event {info.pattern} is enabled already in channel {channel.name}"
+                    )
+                rule.info.enabled = True
+                return
+        channel.rules.append(Rule(len(channel.rules), info))
+
+    def add_contexts(self, name: str, contexts: list[str]) -> None:
+        """Add contexts to a channel, for an empty name to every channel."""
+        self._check_open("a context")
+        channels = [self.channel(name)] if name else self.channels or [self.pick_channel("")]
+        for channel in channels:
+            for context in contexts:
+                if context in channel.contexts:
+                    raise CommandError(f"channel {channel.name} has context {context} already")
+        for channel in channels:
+            channel.contexts += dict.fromkeys(contexts)
+
+    def _check_open(self, what: str) -> None:
+        if self.started:
+            raise CommandError(
+                f"session {self.name} was started before: {what} must be added before its "
+                "first start"
+            )
+
+
+def _key(info: EventInfo) -> tuple[object, ...]:
+    return info.pattern, info.loglevel_type, info.loglevel, tuple(sorted(info.exclusions))
+
+
+class Registry:
+    """Every session that is not destroyed, by name."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.revision = 0
+
+    def changed(self) -> int:
+        """Note a change; return the new revision."""
+        self.revision += 1
+        return self.revision
+
+    def add(self, session: Session) -> None:
+        """Add a session; raises `CommandError` if the name is taken."""
+        if session.name in self.sessions:
+            raise CommandError(
+                f"session {session.name} exists already: destroy it or choose another name",
+                "session-exists",
+            )
+        self.sessions[session.name] = session
+
+    def remove(self, session: Session) -> None:
+        """Forget a destroyed session; its name is free again."""
+        if self.sessions.get(session.name) is session:
+            del self.sessions[session.name]
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self.sessions.values()))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Buffers: the memory of a session's streams for one uid, its metadata, its wake-up pipe.
+
+The registry allocates and keeps descriptors, and never reads trace data.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sessiond.metadata import TraceMetadata
+from sessiond.registry import Channel, Session
+from sessiond.sockets import close_all
+from ustconsumer._native import atomics
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.errors import UsageError
+from ustconsumer.paths import possible_cpus
+from ustconsumer.protocol.control import ChannelOptions, StreamAdded, StreamInfo
+from ustconsumer.ringbuffer.allocate import channel_blob, create_memory, initialise
+from ustconsumer.ringbuffer.geometry import Geometry
+
+__all__ = ["LAYOUTS", "Stream", "Trace", "TraceChannel", "WakePipe", "check_options"]
+
+#: ABI major of an application -> layout of its buffers.
+LAYOUTS = {9: "ust-9-x86_64"}
+_PAGE = mmap.PAGESIZE
+_SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
+
+
+def geometry_of(options: ChannelOptions, layout: str) -> Geometry:
+    """Return the geometry of a channel's streams; raises `UsageError` on impossible sizes."""
+    return Geometry(
+        RING_LAYOUTS[layout],
+        options.subbuf_size,
+        options.num_subbuf,
+        overwrite=options.mode == "overwrite",
+        by_writer=not options.read_timer_us,
+    )
+
+
+def check_options(options: ChannelOptions) -> None:
+    """Raise `UsageError` unless a channel can have these attributes."""
+    if options.mode != "discard":
+        raise UsageError(f"channel mode {options.mode!r} is not supported: use discard")
+    if options.buffers != "uid":
+        raise UsageError(f"buffers per {options.buffers!r} are not supported: use uid")
+    for name in ("switch_timer_us", "read_timer_us"):
+        if not 0 <= getattr(options, name) < 1 << 32:
+            raise UsageError(f"{name} {getattr(options, name)} is out of range: 0 to 2**32 - 1")
+    if not -1 <= options.blocking_timeout_us < 1 << 40:
+        raise UsageError(f"blocking timeout {options.blocking_timeout_us} us is out of range")
+    size = 0
+    for layout in set(LAYOUTS.values()):
+        size = max(size, geometry_of(options, layout).file_size * possible_cpus())
+    memory = os.sysconf("SC_PHYS_PAGES") * _PAGE
+    if size > memory // 2:
+        raise UsageError(
+            f"the channel's buffers need {size} bytes for each user, this machine has {memory}: "
+            "use fewer or smaller sub-buffers"
+        )
+
+
+class WakePipe:
+    """Where writers of a session leave a byte when a sub-buffer is full.
+
+    The read end goes to the consumer. Each application gets an open file description of
+    its own of the write end: O_NONBLOCK can be cleared through a shared one.
+    """
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def open_write_end(self) -> int:
+        """Return a new write end, the caller's to close."""
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(f"/proc/self/fd/{self._write_end}", flags)
+
+    def close(self) -> None:
+        close_all((self.read_end, self._write_end))
+
+
+@dataclass(eq=False)
+class Stream:
+    """The ring buffer of one CPU."""
+
+    id: int
+    cpu: int
+    channel: Channel
+    geometry: Geometry
+    fd: int
+
+    def info(self, trace: str) -> StreamInfo:
+        """Sample the counters the tracer keeps in the shared memory."""
+        places = self.geometry.places()
+        # All of them are in the control block, which is in the first page.
+        with mmap.mmap(self.fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ) as control:
+            produced, consumed, full, wrap, big = (
+                atomics.load_u64(control, places[name]) for name in _SAMPLED
+            )
+        return StreamInfo(
+            id=self.id,
+            trace=trace,
+            channel=self.channel.name,
+            cpu=self.cpu,
+            produced=produced,
+            consumed=consumed,
+            lost_full=full,
+            lost_wrap=wrap,
+            lost_big=big,
+        )
+
+    def added(self, trace: str) -> StreamAdded:
+        """Return the message that announces it to a consumer."""
+        return StreamAdded(
+            stream=self.id,
+            trace=trace,
+            channel=self.channel.name,
+            channel_id=self.channel.id,
+            cpu=self.cpu,
+            layout=self.geometry.layout.name,
+            memory_size=self.geometry.file_size,
+            subbuf_size=self.geometry.subbuf_size,
+            num_subbuf=self.geometry.num_subbuf,
+            overwrite=self.geometry.overwrite,
+            by_writer=self.geometry.by_writer,
+            switch_timer_us=self.channel.options.switch_timer_us,
+        )
+
+
+@dataclass(eq=False)
+class TraceChannel:
+    """A channel's buffers in one trace."""
+
+    channel: Channel
+    blob: bytes
+    streams: list[Stream] = field(default_factory=list)
+
+
+class Trace:
+    """Buffers and metadata of a session's applications of one uid.
+
+    Parameters
+    ----------
+    first_stream : int
+        Id of its first stream; they follow each other.
+    tracer : str
+        Version of the first application's tracer, for the metadata.
+    """
+
+    def __init__(self, session: Session, uid: int, layout: str, first_stream: int, tracer: str):
+        self.session = session
+        self.uid = uid
+        self.layout = layout
+        self.uuid = uuid.uuid4()
+        self.id = str(self.uuid)
+        #: below the session's output
+        self.path = f"ust/uid/{uid}/64-bit"
+        self.cpus = possible_cpus()
+        self.channels: dict[int, TraceChannel] = {}
+        self.closed = False
+        self._first_stream = first_stream
+        self.metadata = TraceMetadata(session, uid, self.uuid, tracer)
+
+    @property
+    def streams(self) -> Iterator[Stream]:
+        for channel in self.channels.values():
+            yield from channel.streams
+
+    def allocate(self) -> None:
+        """Make the memory of every stream; slow, for a thread.
+
+        Raises
+        ------
+        RingBufferError
+            There is not enough memory.
+        """
+        number = self._first_stream
+        made: dict[int, TraceChannel] = {}
+        try:
+            for channel in self.session.channels:
+                geometry = geometry_of(channel.options, self.layout)
+                now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                blob = channel_blob(
+                    geometry,
+                    nr_streams=self.cpus,
+                    channel_id=channel.id,
+                    uuid=self.uuid.bytes,
+                    now=now,
+                    switch_timer_us=channel.options.switch_timer_us,
+                    read_timer_us=channel.options.read_timer_us,
+                    blocking_timeout_us=channel.options.blocking_timeout_us,
+                )
+                entry = made[channel.id] = TraceChannel(channel, blob)
+                for cpu in range(self.cpus):
+                    fd = create_memory(geometry, f"ust-{channel.name}_{cpu}"[:200])
+                    entry.streams.append(Stream(number, cpu, channel, geometry, fd))
+                    self._initialise(entry.streams[-1])
+                    number += 1
+        except BaseException:
+            close_all([stream.fd for entry in made.values() for stream in entry.streams])
+            raise
+        self.channels = made
+
+    def _initialise(self, stream: Stream) -> None:
+        with mmap.mmap(stream.fd, stream.geometry.file_size) as memory:
+            initialise(
+                memory,
+                stream.geometry,
+                stream_nr=stream.cpu,
+                cpu=stream.cpu,
+                channel_id=stream.channel.id,
+                uuid=self.uuid.bytes,
+                now=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+                active_readers=1,
+            )
+
+    def close(self) -> None:
+        """Let go of the memory; applications and consumers keep what they have."""
+        if not self.closed:
+            self.closed = True
+            close_all([stream.fd for stream in self.streams])
+            self.metadata.close()
