@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Waiting for the recorded command, and for what happens meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Callable
+
+from ustconsumer.client.launch import PrivateRegistry
+from ustconsumer.client.signals import CommandSignals
+
+__all__ = ["wait"]
+
+#: How long an adopted orphan may stay a zombie.
+_REAP_MS = 1000
+
+
+def wait(
+    child: int,
+    registry: PrivateRegistry,
+    signals: CommandSignals,
+    note: Callable[[str], None],
+    reap: bool,
+) -> int:
+    """Wait until a child process ends; return its exit status, 128 + n for signal n.
+
+    Parameters
+    ----------
+    note : callable
+        Gets each line the registry and its consumer say.
+    reap : bool
+        Also reap other children: those a subreaper inherits.
+    """
+    handle = os.pidfd_open(child)
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    poller.register(registry.errors, select.POLLIN)
+    said = bytearray()
+    running = True
+    try:
+        while running:
+            for fd, _ in poller.poll(_REAP_MS if reap else None):
+                if fd == handle:
+                    running = False
+                elif not _report(fd, said, note):
+                    poller.unregister(fd)
+                    note("the session registry died: what follows is not recorded")
+            if reap and running:
+                _reap_orphans(child, registry)
+    finally:
+        os.close(handle)
+    # From here on the number could be another process's.
+    signals.ended()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _report(fd: int, said: bytearray, note: Callable[[str], None]) -> bool:
+    """Pass on the complete lines of a pipe; return whether it is still open."""
+    try:
+        chunk = os.read(fd, 65536)
+    except BlockingIOError:
+        return True
+    said += chunk
+    *lines, rest = bytes(said).split(b"\n")
+    for line in lines:
+        note(line.decode(errors="replace"))
+    said[:] = rest
+    return bool(chunk)
+
+
+def _reap_orphans(child: int, registry: PrivateRegistry) -> None:
+    registry.poll()
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == child:
+                return
+            os.waitpid(ended.si_pid, 0)

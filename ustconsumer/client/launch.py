@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""Finding a registry, or starting one: a lasting one for everybody, a private one for a command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ustconsumer.client.connection import Connection
+from ustconsumer.errors import BrokenResourceError, CommandError
+from ustconsumer.paths import default_rundir
+
+__all__ = ["PrivateRegistry", "ensure"]
+
+#: A registry binds its sockets in a fraction of a second, also on a loaded machine.
+_READY_SECONDS = 20.0
+#: The registry bounds its own end (10 s for a drain); after this it is killed.
+_EXIT_SECONDS = 20.0
+#: "/.lttng/lttng-ust-sock-8" must fit behind the home in sockaddr_un.sun_path.
+_MAX_HOME = 107 - len("/.lttng/lttng-ust-sock-8")
+
+
+def ensure(rundir: str | os.PathLike[str] | None = None, *, group: str | None = None) -> Connection:
+    """Connect to a live registry, or start a lasting one in the background.
+
+    Raises
+    ------
+    CommandError
+        It could not be started; the message is the registry's own reason.
+    """
+    with contextlib.suppress(BrokenResourceError):
+        return Connection.connect(rundir)
+    place = default_rundir(None if rundir is None else os.fspath(rundir))
+    arguments = ["--rundir", str(place), "--daemonize"]
+    if group is not None:
+        arguments += ["--group", group]
+    process, errors = _spawn(arguments, {})
+    # What it says after it is ready goes to its own log: nobody reads the pipe any more.
+    os.close(errors)
+    process.wait()
+    return Connection.connect(place)
+
+
+class PrivateRegistry:
+    """A registry for one recording, in a home of its own; gone with `close` or with us.
+
+    Attributes
+    ----------
+    home : Path
+        Value of LTTNG_HOME that leads programs to it.
+    connection : Connection
+    errors : int
+        Read end of its standard error, non-blocking.
+    """
+
+    def __init__(self) -> None:
+        self.home = _private_home()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            rundir = self.home / ".lttng"
+            rundir.mkdir(mode=0o700)
+            arguments = ["--rundir", str(rundir), "--private", "--lifeline", str(lifeline)]
+            self._process, self.errors = _spawn(
+                arguments, {"LTTNG_HOME": str(self.home)}, (lifeline,)
+            )
+            os.set_blocking(self.errors, False)
+        except BaseException:
+            os.close(self._lifeline)
+            shutil.rmtree(self.home, ignore_errors=True)
+            raise
+        finally:
+            os.close(lifeline)
+        try:
+            self.connection = Connection.connect(rundir)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the registry, and id of the group its processes form."""
+        return self._process.pid
+
+    def poll(self) -> None:
+        """Reap the registry if it ended by itself."""
+        self._process.poll()
+
+    def close(self) -> None:
+        """End the registry and all it started, and remove its home."""
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.close()
+        # The end of the lifeline is the order to drain and exit.
+        os.close(self._lifeline)
+        _await_group(self._process)
+        os.close(self.errors)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _private_home() -> Path:
+    """Create a directory only we may enter, with a path short enough for the sockets in it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    for parent in (runtime, tempfile.gettempdir(), "/tmp"):  # noqa: S108 (mkdtemp below)
+        if parent.startswith("/") and len(parent) + len("/drtrace-12345678") <= _MAX_HOME:
+            with contextlib.suppress(OSError):
+                return Path(tempfile.mkdtemp(prefix="drtrace-", dir=parent))
+    raise CommandError("no directory for temporary sockets: make /tmp writable")
+
+
+def _spawn(
+    arguments: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = ()
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a registry in a session of its own and wait until it listens.
+
+    Returns the process and the read end of its standard error.
+    """
+    ready, ready_write = os.pipe()
+    errors, errors_write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            # -P: a directory named sessiond where the user stands must not be taken for ours.
+            [sys.executable, "-P", "-m", "sessiond", "--ready-fd", str(ready_write), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors_write,
+            env={**os.environ, **env},
+            pass_fds=(ready_write, *pass_fds),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(errors)
+        os.close(ready)
+        raise
+    finally:
+        os.close(ready_write)
+        os.close(errors_write)
+    try:
+        said = _await_ready(ready, errors)
+    except BaseException:
+        _kill_group(process.pid)
+        process.wait()
+        os.close(errors)
+        raise
+    finally:
+        os.close(ready)
+    if said is not None:
+        process.wait()
+        os.close(errors)
+        lines = [line for line in said.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"it exited with status {process.returncode}"
+        raise CommandError(reason.removeprefix("ltt-sessiond: ").removeprefix("Error: "))
+    return process, errors
+
+
+def _await_ready(ready: int, errors: int) -> str | None:
+    """Return ``None`` once the registry is ready, or all it said on standard error if it ended."""
+    said = bytearray()
+    poller = select.poll()
+    poller.register(ready, select.POLLIN)
+    poller.register(errors, select.POLLIN)
+    deadline = time.monotonic() + _READY_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        for fd, _ in poller.poll(left * 1000):
+            chunk = os.read(fd, 4096)
+            if fd == ready:
+                if chunk:
+                    return None
+                poller.unregister(ready)
+            elif chunk:
+                said += chunk
+            else:
+                return said.decode(errors="replace")
+    raise CommandError(
+        f"the session registry was not ready after {_READY_SECONDS:.0f} s and was stopped: "
+        "run `ltt-sessiond -v` to see why"
+    )
+
+
+def _await_group(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the registry and every process it left behind are gone; kill what stays."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while True:
+        process.poll()
+        # A subreaper inherits the registry's children: reap those of its group only.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-process.pid, os.WNOHANG)[0]:
+                pass
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        if time.monotonic() > deadline:
+            _kill_group(process.pid)
+            deadline += _EXIT_SECONDS
+        time.sleep(0.002)
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Where traces go: default names, and a directory made and checked before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from ustconsumer.errors import UsageError
+from ustconsumer.paths import traces_dir
+
+__all__ = ["claim", "default_output", "newest_trace", "timestamped", "unclaim"]
+
+
+def timestamped(name: str, when: float | None = None) -> str:
+    """Return ``NAME-YYYYmmdd-HHMMSS`` in local time, as LTTng names sessions."""
+    return time.strftime(f"{name.replace('%', '%%')}-%Y%m%d-%H%M%S", time.localtime(when))
+
+
+def default_output(name: str) -> Path:
+    """Return a directory below ``~/lttng-traces`` that does not exist yet.
+
+    Two runs within a second get ``-2``, ``-3`` ... behind the time.
+    """
+    first = traces_dir().absolute() / name
+    place, number = first, 1
+    while os.path.lexists(place):
+        number += 1
+        place = first.with_name(f"{first.name}-{number}")
+    return place
+
+
+def claim(output: Path) -> list[Path]:
+    """Create a directory, or check that it is empty and ours to write.
+
+    Returns
+    -------
+    list of Path
+        The directories made, deepest first, for `unclaim`.
+
+    Raises
+    ------
+    UsageError
+        It cannot be used; nothing was changed.
+    """
+    made: list[Path] = []
+    try:
+        missing = [place for place in (output, *output.parents) if not os.path.lexists(place)]
+        for place in reversed(missing):
+            place.mkdir(mode=0o770)
+            made.insert(0, place)
+        if not made and any(output.iterdir()):
+            raise UsageError(f"output directory {output} is not empty: name another with -o")
+        if not os.access(output, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        unclaim(made)
+        raise UsageError(
+            f"cannot write to output directory {output} ({error.strerror}): name another with -o"
+        ) from None
+    return made
+
+
+def unclaim(made: list[Path]) -> None:
+    """Remove what `claim` made, as far as it is still empty."""
+    for place in made:
+        with contextlib.suppress(OSError):
+            place.rmdir()
+
+
+def newest_trace(parent: Path) -> Path:
+    """Return the directory below ``parent`` written to last that holds a trace.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    newest: tuple[float, Path] | None = None
+    with contextlib.suppress(OSError):
+        for place in parent.iterdir():
+            metadata = next(place.glob("**/metadata"), None) if place.is_dir() else None
+            if metadata is not None:
+                written = metadata.stat().st_mtime
+                if newest is None or written > newest[0]:
+                    newest = written, place
+    if newest is None:
+        raise UsageError(f"no trace below {parent}: name one, or record one")
+    return newest[1]

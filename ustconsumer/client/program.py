@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""The program `record` runs: found, checked before anything is set up, and explained afterwards."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ustconsumer.client.elf import find_library, inspect, needs
+from ustconsumer.errors import DecodeError, UsageError
+
+__all__ = ["ProgramError", "environment", "resolve", "why_not_registered"]
+
+_FORK_LIBRARY = "liblttng-ust-fork.so.1"
+_LAUNCHERS = frozenset({"env", "sudo", "su", "doas", "runuser", "setpriv", "ssh", "systemd-run"})
+
+
+class ProgramError(UsageError):
+    """The program cannot be run.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+    status : int
+        127 not found, 126 not executable: what a shell would exit with.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def resolve(name: str, env: Mapping[str, str] = os.environ) -> Path:
+    """Return the file that running ``name`` would execute.
+
+    Raises
+    ------
+    ProgramError
+        There is none, or none that may be executed.
+    """
+    if "/" in name:
+        candidates = [Path(name)]
+    else:
+        path = env.get("PATH", os.defpath)
+        candidates = [Path(place or ".") / name for place in path.split(os.pathsep)]
+    found: Path | None = None
+    for candidate in candidates:
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate
+        if found is None and os.path.lexists(candidate) and ("/" in name or candidate.is_file()):
+            found = candidate
+    if found is None:
+        where = "no such file" if "/" in name else "not in PATH"
+        raise ProgramError(f"{name}: program not found ({where}): check its name", 127)
+    if found.is_dir():
+        raise ProgramError(f"{found}: is a directory, not a program", 126)
+    if not found.exists():
+        raise ProgramError(f"{found}: program not found (dangling link): check its name", 127)
+    raise ProgramError(f"{found}: not executable: `chmod +x` it, or name its interpreter", 126)
+
+
+def environment(program: Path, home: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that leads ``program`` to the registry of ``home``.
+
+    liblttng-ust-fork is preloaded where it is found: without it a forked child
+    goes on writing into its parent's buffers under its parent's name.
+    """
+    made = {**env, "LTTNG_HOME": str(home)}
+    preload = env.get("LD_PRELOAD", "")
+    if "liblttng-ust-fork" not in preload and _is_native(program):
+        library = find_library(_FORK_LIBRARY)
+        if library is not None:
+            made["LD_PRELOAD"] = f"{preload}:{library}" if preload else str(library)
+    return made
+
+
+def why_not_registered(program: Path) -> str:
+    """Return one clause that says why no process of a program registered."""
+    name = program.name
+    try:
+        elf = inspect(program)
+        mode = program.stat()
+    except (OSError, DecodeError) as error:
+        return f"{name} cannot be examined ({error})"
+    other = (mode.st_mode & stat.S_ISUID and mode.st_uid != os.getuid()) or (
+        mode.st_mode & stat.S_ISGID and mode.st_gid != os.getgid()
+    )
+    if other:
+        return f"{name} is set-uid or set-gid, so liblttng-ust ignores LTTNG_HOME in it"
+    if name in _LAUNCHERS:
+        return f"{name} may have cleared the environment: keep LTTNG_HOME and LD_PRELOAD"
+    if elf is None:
+        return f"{name} is a script, and nothing it ran loaded liblttng-ust"
+    if elf.bits == 32:
+        return f"{name} is a 32-bit program, which is not supported yet"
+    if not elf.dynamic:
+        return f"{name} is statically linked: link it with liblttng-ust dynamically"
+    if not needs(program, "liblttng-ust.so"):
+        return f"{name} never loaded liblttng-ust: it is not linked with it"
+    return f"{name} may have cleared the environment, or ended before it registered"
+
+
+def _is_native(program: Path) -> bool:
+    """Whether the dynamic linker would accept our 64-bit library in it (it complains otherwise)."""
+    try:
+        elf = inspect(program)
+    except (OSError, DecodeError):
+        return False
+    return elf is None or elf.bits == 64

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Running one command and recording it, with a registry of its own that ends with it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ustconsumer.client.command import wait
+from ustconsumer.client.launch import PrivateRegistry
+from ustconsumer.client.output import claim, default_output, timestamped, unclaim
+from ustconsumer.client.program import (
+    ProgramError,
+    environment,
+    resolve,
+    why_not_registered,
+)
+from ustconsumer.client.registry import Registry
+from ustconsumer.client.session import Session
+from ustconsumer.client.signals import CommandSignals, become_subreaper
+from ustconsumer.client.totals import Totals, count
+from ustconsumer.errors import UsageError
+from ustconsumer.protocol.control import ChannelOptions
+
+__all__ = ["DEFAULT_CONTEXTS", "Recording", "record_command"]
+
+DEFAULT_CONTEXTS = ("vpid", "vtid", "procname")
+
+
+class Recording(msgspec.Struct, kw_only=True):
+    """What `record_command` did."""
+
+    command: list[str]
+    #: the command's exit status, 128 + n if signal n killed it
+    status: int
+    #: directory of the trace
+    output: str
+    #: wall-clock time of the command
+    seconds: float
+    totals: Totals
+    #: one line each
+    warnings: list[str]
+
+
+def record_command(
+    command: Sequence[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    events: Sequence[str] = ("*",),
+    channel: ChannelOptions | None = None,
+    contexts: Sequence[str] = DEFAULT_CONTEXTS,
+    warn: Callable[[str], None] | None = None,
+    take_over: bool = False,
+) -> Recording:
+    """Run a command and record its events to disk.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments; no shell.
+    output : path, optional
+        Directory of the trace: absent or empty. Default: below ``~/lttng-traces``.
+    events : sequence of str
+        Patterns of event names.
+    channel : ChannelOptions, optional
+        Buffer sizes.
+    contexts : sequence of str
+        Fields recorded with every event.
+    warn : callable, optional
+        Gets each warning when it happens; they are in the result too.
+    take_over : bool
+        This process exists for the command alone: adopt its orphans, forward
+        signals to it, reap every child. For ``drtrace record``.
+
+    Raises
+    ------
+    ProgramError
+        The program is not there or cannot be executed; nothing was changed.
+    UsageError
+        The output cannot be used; nothing was changed.
+    CommandError
+        The registry could not be started or refused an option; nothing was left.
+    """
+    if not command:
+        raise UsageError("no command to record: name one after the options")
+    program = resolve(command[0])
+    name = timestamped(program.name)
+    place = default_output(name) if output is None else Path(os.path.abspath(output))
+    warnings: list[str] = []
+
+    def note(line: str) -> None:
+        warnings.append(line)
+        if warn is not None:
+            warn(line)
+
+    with CommandSignals(take_over) as signals:
+        made = claim(place)
+        try:
+            if take_over:
+                become_subreaper()
+            with contextlib.closing(PrivateRegistry()) as registry:
+                session = Registry(registry.connection).create(name, place)
+                _configure(session, events, channel or ChannelOptions(), contexts, note)
+                env = environment(program, registry.home, os.environ)
+                begin = time.monotonic()
+                child = _spawn(signals, program, command, env)
+                status = wait(child, registry, signals, note, take_over)
+                seconds = time.monotonic() - begin
+                made.clear()
+                totals = _finish(session, note)
+        finally:
+            unclaim(made)
+    if totals.processes == 0:
+        note(f"no program registered: {why_not_registered(program)}")
+    elif totals.recorded + totals.discarded == 0:
+        note(f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is")
+    return Recording(
+        command=list(command),
+        status=status,
+        output=str(place),
+        seconds=seconds,
+        totals=totals,
+        warnings=warnings,
+    )
+
+
+def _spawn(
+    signals: CommandSignals, program: Path, command: Sequence[str], env: dict[str, str]
+) -> int:
+    try:
+        return signals.spawn(os.fspath(program), list(command), env)
+    except OSError as error:
+        # It was there and executable: what is missing or wrong is its interpreter.
+        status = 127 if error.errno == errno.ENOENT else 126
+        reason = "its interpreter is missing" if status == 127 else error.strerror
+        raise ProgramError(f"{program}: cannot be executed ({reason})", status) from None
+
+
+def _configure(
+    session: Session,
+    events: Sequence[str],
+    channel: ChannelOptions,
+    contexts: Sequence[str],
+    note: Callable[[str], None],
+) -> None:
+    warnings = session.enable_channel("channel0", channel)
+    if contexts:
+        warnings += session.add_context(contexts, "channel0")
+    for pattern in dict.fromkeys(events):
+        warnings += session.enable_event(pattern, "channel0")
+    for line in warnings + session.start():
+        note(line)
+
+
+def _finish(session: Session, note: Callable[[str], None]) -> Totals:
+    for line in session.stop():
+        note(line)
+    totals = count(session)
+    for line in session.destroy():
+        note(line)
+    return totals

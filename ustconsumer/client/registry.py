@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The registry as its clients see it: sessions, applications, shutdown."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TypeVar
+
+from ustconsumer.client.connection import Connection
+from ustconsumer.client.session import Session
+from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.protocol.control import (
+    AppInfo,
+    Applications,
+    CreateSession,
+    ListApplications,
+    ListSessions,
+    Message,
+    SessionInfo,
+    Sessions,
+    Shutdown,
+)
+
+__all__ = ["Registry", "connect"]
+
+_Reply = TypeVar("_Reply", bound=Message)
+
+
+class Registry:
+    """A session registry over an open connection.
+
+    Parameters
+    ----------
+    connection : Connection
+        Taken over: closing the registry closes it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def create(self, name: str, output: str | os.PathLike[str]) -> Session:
+        """Create a recording session that writes below ``output``.
+
+        Parameters
+        ----------
+        name : str
+            May not contain ``/``.
+        output : path
+            Made absolute; created by the consumer when there is something to write.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "session-exists" for a taken name.
+        """
+        self.connection.request(CreateSession(name=name, output=os.path.abspath(output)))
+        return Session(self.connection, name)
+
+    def session(self, name: str) -> Session:
+        """Return an existing session.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "no-such-session".
+        """
+        session = Session(self.connection, name)
+        session.info()
+        return session
+
+    def sessions(self) -> list[SessionInfo]:
+        """Return the sessions this user may see."""
+        return self._ask(ListSessions(), Sessions).sessions
+
+    def applications(self) -> list[AppInfo]:
+        """Return the registered applications, and why one is not traced."""
+        return self._ask(ListApplications(), Applications).applications
+
+    def shutdown(self) -> None:
+        """End the registry: it drains, closes its traces and exits."""
+        self.connection.request(Shutdown())
+
+    def close(self) -> None:
+        """Close the connection; sessions go on."""
+        self.connection.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, message: Message, expected: type[_Reply]) -> _Reply:
+        reply = self.connection.request(message)
+        if not isinstance(reply, expected):
+            raise RemoteProtocolError(
+                f"registry answered {type(reply).__name__} to {type(message).__name__}"
+            )
+        return reply
+
+
+def connect(
+    rundir: str | os.PathLike[str] | None = None, *, start: bool = False, group: str | None = None
+) -> Registry:
+    """Connect to the registry that serves this user.
+
+    Parameters
+    ----------
+    rundir : path, optional
+        Its run directory; default: the global one if it answers, else this user's.
+    start : bool
+        Start a lasting registry if none answers.
+    group : str, optional
+        Group that may control a global registry started here.
+
+    Raises
+    ------
+    BrokenResourceError
+        No registry answers, and ``start`` is false.
+    CommandError
+        The registry refused us, or could not be started: the message says why.
+    """
+    if not start:
+        return Registry(Connection.connect(rundir))
+    from ustconsumer.client.launch import ensure
+
+    return Registry(ensure(rundir, group=group))

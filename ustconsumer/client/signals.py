@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What signals mean while a command is recorded."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["CommandSignals", "become_subreaper"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+#: The terminal sends these to the command as well: it decides what they mean.
+_LEFT_TO_COMMAND = (signal.SIGINT, signal.SIGQUIT)
+
+
+def become_subreaper() -> None:
+    """Adopt orphaned descendants, so that none outlives us unseen."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+class CommandSignals:
+    """Signal handlers of a process that runs one command.
+
+    Before the command runs a signal unwinds (SystemExit 128 + n, KeyboardInterrupt);
+    while it runs SIGTERM and SIGHUP are forwarded and the terminal's signals left to
+    it; afterwards all are ignored, because what follows is bounded.
+    A signal ignored from the start (``nohup``) stays ignored.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether handlers are installed at all; a library leaves its user's alone.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._child: int | None = None
+        self._ended = False
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> CommandSignals:
+        for number in _FORWARDED if self._enabled else ():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+    def spawn(self, path: str, argv: list[str], env: dict[str, str]) -> int:
+        """Start the command with the dispositions we were started with; return its pid.
+
+        Raises
+        ------
+        OSError
+            It cannot be executed.
+        """
+        # Python ignores these two for itself.
+        defaults: set[signal.Signals] = {signal.SIGPIPE, signal.SIGXFSZ}
+        for number in _LEFT_TO_COMMAND if self._enabled else ():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._old[number] = signal.signal(number, signal.SIG_IGN)
+                defaults.add(number)
+        # A signal that comes between the spawn and the next line must find the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+        try:
+            self._child = _spawn(path, argv, env, mask, defaults)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return self._child
+
+    def ended(self) -> None:
+        """The command is about to be reaped: its pid must not be used any more."""
+        self._ended = True
+        self._child = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._child is not None:
+            os.kill(self._child, number)
+        elif not self._ended:
+            # One is enough: what unwinds must not be interrupted in turn.
+            self._ended = True
+            raise SystemExit(128 + number)
+
+
+def _spawn(
+    path: str,
+    argv: list[str],
+    env: dict[str, str],
+    mask: set[int | signal.Signals],
+    defaults: set[signal.Signals],
+) -> int:
+    try:
+        return os.posix_spawn(path, argv, env, setsigmask=mask, setsigdef=defaults)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    # A script without an interpreter line: what execvp and every shell do.
+    shell = ["sh", path, *argv[1:]]
+    return os.posix_spawn("/bin/sh", shell, env, setsigmask=mask, setsigdef=defaults)
