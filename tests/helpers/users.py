@@ -13,10 +13,14 @@ from pathlib import Path
 
 __all__ = ["User", "ordinary_user", "tester"]
 
-#: What an interpreter must be able to import to run our programs.
+#: What an interpreter must be able to do to run our programs: import what they need, and
+#: start itself again (setpriv still has root's rights when it starts the first one).
 _PROBE = """
-import sys, msgspec, numpy, uvloop, zstandard, ustconsumer, ustconsumer._native.ring
-sys.exit(ustconsumer.__file__ != sys.argv[1])
+import subprocess, sys
+if len(sys.argv) > 2:
+    import msgspec, numpy, uvloop, zstandard, ustconsumer, ustconsumer._native.ring
+    sys.exit(ustconsumer.__file__ != sys.argv[1])
+sys.exit(subprocess.run([sys.executable, "-P", *sys.orig_argv[-3:], "again"]).returncode)
 """
 
 
