@@ -15,6 +15,7 @@ from ustconsumer._native.ring import (
     DRAIN_MORE,
     Ring,
 )
+from ustconsumer._native.window import Window
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.pacer import Pacer
 from ustconsumer.consumer.packet import Packet
@@ -302,5 +303,5 @@ def take_packet(mapped: MappedStream) -> Packet | None:
         ring.put()
         raise
     start = geometry.data_at(page)
-    view = memoryview(mapped.memory)[start : start + packet_size].toreadonly()
-    return Packet(mapped.stream, view, content_size)
+    window = Window(mapped.memory, start, packet_size)
+    return Packet(mapped.stream, window, content_size)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ustconsumer._native.window import Window
 from ustconsumer.errors import RingBufferError
 from ustconsumer.units import CpuId, Nanoseconds
 
@@ -95,7 +96,7 @@ class Packet:
         "timestamp_end",
     )
 
-    def __init__(self, stream: Stream, memory: memoryview, content_size: int) -> None:
+    def __init__(self, stream: Stream, memory: Window, content_size: int) -> None:
         header = stream.geometry.layout.packet.get_all(memory)
         self.stream = stream
         self.sequence: int = header["packet_seq_num"]
@@ -104,7 +105,7 @@ class Packet:
         self.events_discarded: int = header["events_discarded"]
         self.content_size = content_size
         self.packet_size = len(memory)
-        self._memory: memoryview | None = memory
+        self._memory: Window | None = memory
         self._data: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -143,12 +144,9 @@ class Packet:
             Somebody kept a view of the packet: it would show other events soon.
         """
         self._data = None
-        if self._memory is not None:
-            try:
-                self._memory.release()
-            except BufferError:
-                raise RingBufferError(
-                    f"a view of packet {self.sequence} of {self.stream.name} was kept: "
-                    "keep packet.copy() instead"
-                ) from None
-            self._memory = None
+        if self._memory is not None and self._memory.exports:
+            raise RingBufferError(
+                f"a view of packet {self.sequence} of {self.stream.name} was kept: "
+                "keep packet.copy() instead"
+            )
+        self._memory = None

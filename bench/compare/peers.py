@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The two tracing stacks behind one interface: ours and LTTng's."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from compare.cost import processes_named
+from helpers.lttng import Lttng, lttng_sessiond
+from helpers.rundir import Rundir, private_rundir
+from helpers.users import ordinary_user
+
+__all__ = ["Channel", "Stack", "discarded_events", "lttng", "ours", "trace_bytes"]
+
+_INDEX_HEADER = 16
+_INDEX_ENTRY = struct.Struct(">9Q")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Geometry of a channel."""
+
+    subbuf_size: int
+    num_subbuf: int
+
+    def options(self) -> list[str]:
+        return [f"--subbuf-size={self.subbuf_size}", f"--num-subbuf={self.num_subbuf}"]
+
+
+class Stack(Protocol):
+    """A running registry (session daemon) of one of the two."""
+
+    name: str
+    rundir: Rundir
+
+    def verb(self, *arguments: str) -> str: ...
+    def consumers(self) -> list[int]: ...
+    def daemons(self) -> list[int]: ...
+
+
+class _Ours:
+    name = "ours"
+
+    def __init__(self, rundir: Rundir) -> None:
+        self.rundir = rundir
+
+    def verb(self, *arguments: str) -> str:
+        result = self.rundir.drtrace("--rundir", str(self.rundir.path), *arguments)
+        if result.returncode:
+            raise RuntimeError(f"drtrace {arguments}: {result.stdout}{result.stderr}")
+        return str(result.stdout)
+
+    def consumers(self) -> list[int]:
+        return processes_named("ust-consumerd", str(self.rundir.home))
+
+    def daemons(self) -> list[int]:
+        return processes_named("ltt-sessiond", str(self.rundir.home)) + self.consumers()
+
+
+class _Lttng:
+    name = "lttng"
+
+    def __init__(self, lttng: Lttng) -> None:
+        self._lttng = lttng
+        self.rundir = lttng.rundir
+
+    def verb(self, *arguments: str) -> str:
+        verb, *rest = arguments
+        domain = ["-u"] if verb in ("enable-channel", "enable-event", "add-context") else []
+        return self._lttng(verb, *domain, *rest)
+
+    def consumers(self) -> list[int]:
+        return processes_named("lttng-consumerd", str(self.rundir.home))
+
+    def daemons(self) -> list[int]:
+        home = str(self.rundir.home)
+        return processes_named("lttng-sessiond", home) + self.consumers()
+
+
+@contextlib.contextmanager
+def ours() -> Iterator[Stack]:
+    """Start our registry as an ordinary user."""
+    with private_rundir(ordinary_user()) as rundir:
+        log = rundir.home / "sessiond.log"
+        with open(log, "wb") as file:
+            process = rundir.start_python(
+                "-m", "sessiond", "--rundir", str(rundir.path), stdout=file, stderr=file
+            )
+            _await(rundir.path / "drtrace.sock", process)
+        yield _Ours(rundir)
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def lttng() -> Iterator[Stack]:
+    """Start LTTng's session daemon as an ordinary user."""
+    with lttng_sessiond() as client:
+        yield _Lttng(client)
+
+
+def trace_bytes(output: Path) -> int:
+    """Return the bytes of the data stream files."""
+    return sum(
+        path.stat().st_size
+        for path in output.rglob("*")
+        if path.is_file() and path.suffix != ".idx" and path.name != "metadata"
+    )
+
+
+def discarded_events(output: Path) -> int:
+    """Return the events discarded, from the last index entry of each stream."""
+    total = 0
+    for path in output.rglob("*.idx"):
+        raw = path.read_bytes()
+        if len(raw) > _INDEX_HEADER:
+            total += _INDEX_ENTRY.unpack(raw[-_INDEX_ENTRY.size :])[5]
+    return total
+
+
+def _await(path: Path, process: object) -> None:
+    import time
+
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        if time.monotonic() > deadline or process.poll() is not None:  # type: ignore[attr-defined]
+            raise RuntimeError(f"our registry did not start: {path.parent.parent}/sessiond.log")
+        time.sleep(0.01)
+
+
+def names(stacks: Sequence[Stack]) -> list[str]:
+    """Return the names, for a table's head."""
+    return [stack.name for stack in stacks]

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+from helpers.rings import CHANNEL_ID, CPU, UUID, TestRing, make_ring
+
+from ustconsumer._native.ring import (
+    DRAIN_EMPTY,
+    DRAIN_ERRNO,
+    DRAIN_LIE,
+    DRAIN_MORE,
+    RingSet,
+)
+from ustconsumer.errors import LayoutError, RingBufferError
+
+HEADER = struct.Struct("<I16sIQQQQQQQI")
+INDEX = struct.Struct(">9Q")
+
+
+@pytest.fixture(params=[False, True], ids=["discard", "overwrite"])
+def ring(request: pytest.FixtureRequest) -> Iterator[TestRing]:
+    with make_ring(overwrite=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def data() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+@pytest.fixture
+def index() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+def entries(index: IO[bytes]) -> list[tuple[int, ...]]:
+    return list(INDEX.iter_unpack(os.pread(index.fileno(), 1 << 20, 0)))
+
+
+def test_packets_and_index_entries_are_those_of_the_buffer(
+    ring: TestRing, data: IO[bytes], index: IO[bytes]
+) -> None:
+    for now in (2000, 3000, 4000):
+        ring.packet(now)
+    assert ring.ring.drain(data.fileno(), index.fileno(), 1 << 20) == DRAIN_EMPTY
+
+    raw = os.pread(data.fileno(), 1 << 20, 0)
+    assert len(raw) == 3 * 4096
+    for number, (begin, end) in enumerate([(1000, 2000), (3000, 3000), (4000, 4000)]):
+        packet = raw[number * 4096 : (number + 1) * 4096]
+        header = HEADER.unpack_from(packet)
+        sizes = (HEADER.size * 8, 4096 * 8)
+        ident = (0xC1FC1FC1, UUID, CHANNEL_ID, CPU)
+        assert header == (*ident, begin, end, *sizes, number, 0, CPU)
+        assert not any(packet[HEADER.size :])
+        assert entries(index)[number] == (
+            *(number * 4096, 4096 * 8, HEADER.size * 8, begin, end, 0, CHANNEL_ID, CPU, number),
+        )
+    assert (ring.ring.packet_count, ring.ring.byte_count) == (3, 3 * 4096)
+    assert ring.ring.positions() == (3 * 4096, 3 * 4096)
+
+
+def test_bytes_after_the_content_are_not_leaked(ring: TestRing, data: IO[bytes]) -> None:
+    geometry = ring.stream.geometry
+    for page in range(geometry.nr_pages):
+        start = geometry.data_at(page) + HEADER.size
+        ring.memory[start : start + 4096 - HEADER.size] = b"\xaa" * (4096 - HEADER.size)
+    ring.packet(2000)
+    assert ring.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_EMPTY
+    assert not any(os.pread(data.fileno(), 4096, HEADER.size))
+
+
+def test_the_limit_stops_between_packets(ring: TestRing, data: IO[bytes]) -> None:
+    for now in (2000, 3000, 4000):
+        ring.packet(now)
+    assert ring.ring.drain(data.fileno(), -1, 4096, 4096) == DRAIN_MORE
+    assert ring.ring.positions()[0] == 4096
+    assert ring.ring.readable()
+
+
+def test_a_failed_write_releases_nothing_and_can_be_repeated(
+    ring: TestRing, data: IO[bytes], index: IO[bytes]
+) -> None:
+    ring.packet(2000)
+    with open("/dev/full", "wb", buffering=0) as full:
+        assert ring.ring.drain(full.fileno(), index.fileno(), 1 << 20) == DRAIN_ERRNO
+        assert ring.ring.error == errno.ENOSPC
+        # The index before the position, after the data: neither moved.
+        assert ring.ring.positions()[0] == 0
+        assert entries(index) == []
+        assert ring.ring.drain(data.fileno(), full.fileno(), 1 << 20) == DRAIN_ERRNO
+        assert ring.ring.positions()[0] == 0
+    assert ring.ring.drain(data.fileno(), index.fileno(), 1 << 20) == DRAIN_EMPTY
+    assert [entry[8] for entry in entries(index)] == [0]
+    assert os.fstat(data.fileno()).st_size == 4096
+
+
+def test_events_discarded_never_decreases(
+    ring: TestRing, data: IO[bytes], index: IO[bytes]
+) -> None:
+    for number, now in enumerate((2000, 3000, 4000)):
+        ring.packet(now)
+        # What writers of 2.13 do: a total, then 0 by a committer that did not look.
+        ring.poke(number, "events_discarded", (7, 0, 9)[number])
+    ring.ring.drain(data.fileno(), index.fileno(), 1 << 20)
+    assert [entry[5] for entry in entries(index)] == [7, 7, 9]
+    raw = os.pread(data.fileno(), 3 * 4096, 0)
+    assert [HEADER.unpack_from(raw, at)[9] for at in (0, 4096, 8192)] == [7, 7, 9]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "lie"),
+    [
+        ("magic", 0x12345678, "header"),
+        ("stream_id", CHANNEL_ID + 1, "header"),
+        ("content_size", 8 * 4097, "header"),
+        ("packet_size", 8 * 8192, "header"),
+        ("packet_seq_num", 5, "sequence"),
+    ],
+)
+def test_a_packet_that_contradicts_its_buffer_is_not_written(
+    ring: TestRing, data: IO[bytes], field: str, value: int, lie: str
+) -> None:
+    ring.packet(2000)
+    ring.poke(0, field, value)
+    assert ring.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_LIE
+    assert lie in ring.ring.lie
+    assert os.fstat(data.fileno()).st_size == 0
+    with pytest.raises(RingBufferError, match=lie):
+        assert ring.ring.get_next()
+        ring.ring.mend_held()
+
+
+@pytest.mark.parametrize("size", [0, 83, 4097, 1 << 63])
+def test_an_impossible_data_size_is_not_followed(
+    ring: TestRing, data: IO[bytes], size: int
+) -> None:
+    geometry = ring.stream.geometry
+    ring.packet(2000)
+    geometry.layout.page.put(ring.memory, geometry.page_at(0), "data_size", size)
+    assert ring.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_LIE
+    assert os.fstat(data.fileno()).st_size == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_id_that_selects_no_page_is_not_followed(data: IO[bytes], overwrite: bool) -> None:
+    with make_ring(overwrite=overwrite) as made:
+        made.packet(2000)
+        geometry = made.stream.geometry
+        noref = 1 << 32 if overwrite else 0
+        made.memory[geometry.wsb : geometry.wsb + 8] = struct.pack("<Q", 1000 | noref)
+        assert made.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_LIE
+        assert "page" in made.ring.lie
+
+
+def test_one_sub_buffer_is_held_at_a_time(ring: TestRing, data: IO[bytes]) -> None:
+    ring.packet(2000)
+    ring.packet(3000)
+    assert ring.ring.get_next()
+    with pytest.raises(RingBufferError, match="held already"):
+        ring.ring.get_next()
+    with pytest.raises(RingBufferError, match="held already"):
+        ring.ring.drain(data.fileno(), -1, 1 << 20)
+    ring.ring.put_next()
+    with pytest.raises(RingBufferError, match="no sub-buffer"):
+        ring.ring.put()
+    assert ring.ring.positions()[0] == 4096
+
+
+def test_memory_that_is_too_short_is_refused() -> None:
+    with make_ring() as made:
+        places = made.stream.geometry.places()
+        with pytest.raises(LayoutError, match="stream memory"):
+            type(made.ring)(bytearray(places["file_size"] - 1), places)
+
+
+def test_a_set_scans_its_rings(ring: TestRing) -> None:
+    rings = RingSet()
+    rings.add(ring.ring)
+    assert rings.scan() == []
+    ring.packet(2000)
+    assert rings.scan() == [ring.ring]
+    active = ring.stream.geometry.places()["active_readers"]
+    rings.set_active(0)
+    assert ring.memory[active] == 0
+    rings.set_active(1)
+    assert ring.memory[active] == 1
+    rings.remove(ring.ring)
+    assert rings.scan() == []
+
+
+def test_wake_up_only_for_an_active_reader(ring: TestRing) -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    geometry = ring.stream.geometry
+    waking = type(ring.ring)(ring.memory, geometry.places(), uuid=UUID, wake_fd=write)
+    try:
+        assert waking.switch(True, 2000)
+        assert os.read(read, 10) == b"\0"
+        waking.close()
+        assert waking.switch(True, 3000)
+        with pytest.raises(BlockingIOError):
+            os.read(read, 10)
+    finally:
+        waking.release()
+        os.close(read)
+        os.close(write)
