@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ustconsumer.client.record import record_command as record_command
     from ustconsumer.client.session import Session as Session
     from ustconsumer.client.registry import connect as connect
-    from ustconsumer.consumer import attach as attach
+    from ustconsumer.consumer.attach import attach as attach
 
 __all__ = ["Session", "__version__", "attach", "connect", "errors", "record_command"]
 

@@ -1,2 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""."""
+"""``drtrace``: verbs in files of their own, listed in `ustconsumer.cli.verbs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``drtrace``; return its exit status.
+
+    0 success, 1 the command failed, 2 no such command, 3 fatal, 4 success with a
+    warning; ``record`` exits as its command does, its own failures are 125 to 127.
+    """
+    from ustconsumer.cli.run import run
+
+    return run(list(sys.argv[1:] if argv is None else argv))

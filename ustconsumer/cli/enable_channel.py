@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace enable-channel``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_buffer_options, add_domain, add_session
+from ustconsumer.cli.values import names, time_us
+from ustconsumer.protocol.control import ChannelOptions, Done
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("channels", type=names, metavar="NAME[,NAME]...")
+    add_domain(parser)
+    add_session(parser)
+    add_buffer_options(parser)
+    parser.add_argument(
+        "--discard", action="store_true", help="discard events when buffers are full (the default)"
+    )
+    parser.add_argument("--buffers-uid", action="store_true", help="buffers per user (the default)")
+    parser.add_argument(
+        "--switch-timer", type=time_us, default=0, metavar="TIME", help="period of packet switches"
+    )
+    parser.add_argument(
+        "--read-timer", type=time_us, default=0, metavar="TIME", help="period of reads"
+    )
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    options = ChannelOptions(
+        switch_timer_us=arguments.switch_timer, read_timer_us=arguments.read_timer
+    )
+    if arguments.subbuf_size is not None:
+        options.subbuf_size = arguments.subbuf_size
+    if arguments.num_subbuf is not None:
+        options.num_subbuf = arguments.num_subbuf
+    with context.connect() as registry:
+        session = registry.session(current.choose(arguments.session, context.rundir))
+        for name in arguments.channels:
+            for line in session.enable_channel(name, options):
+                context.warn(line)
+            context.say(f"ust channel {name} enabled for session {session.name}")
+    context.dump(Done())

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace enable-event``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_domain, add_session
+from ustconsumer.cli.values import loglevel, names
+from ustconsumer.errors import UsageError
+from ustconsumer.protocol.control import Done
+
+__all__ = ["configure", "run"]
+
+_AT_LEAST, _EXACTLY = 1, 2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patterns",
+        nargs="?",
+        type=names,
+        metavar="PATTERN[,PATTERN]...",
+        help="event names; * matches anything",
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="all events")
+    add_domain(parser)
+    add_session(parser)
+    parser.add_argument(
+        "-c", "--channel", default="", help="default: the only channel, or a new channel0"
+    )
+    levels = parser.add_mutually_exclusive_group()
+    levels.add_argument(
+        "--loglevel", type=loglevel, metavar="LEVEL", help="only this level and more severe ones"
+    )
+    levels.add_argument("--loglevel-only", type=loglevel, metavar="LEVEL", help="only this level")
+    parser.add_argument(
+        "-x",
+        "--exclude",
+        type=names,
+        default=[],
+        metavar="PATTERN[,PATTERN]...",
+        help="leave these names out of a pattern's",
+    )
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.all == bool(arguments.patterns):
+        raise UsageError("Missing event name(s): give a pattern, or -a for all events")
+    patterns = arguments.patterns or ["*"]
+    kind, level = 0, -1
+    if arguments.loglevel is not None:
+        kind, level = _AT_LEAST, arguments.loglevel
+    elif arguments.loglevel_only is not None:
+        kind, level = _EXACTLY, arguments.loglevel_only
+    with context.connect() as registry:
+        session = registry.session(current.choose(arguments.session, context.rundir))
+        for pattern in patterns:
+            warnings = session.enable_event(
+                pattern,
+                arguments.channel,
+                loglevel_type=kind,
+                loglevel=level,
+                exclusions=arguments.exclude,
+            )
+            for line in warnings:
+                context.warn(line)
+            channel = arguments.channel or session.info().channels[0].name
+            if arguments.all:
+                context.say(f"All ust events are enabled in channel {channel}")
+            else:
+                context.say(f"ust event {pattern} created in channel {channel}")
+    context.dump(Done())

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace list``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_domain
+from ustconsumer.cli.show import describe_session, shown_state
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("session", nargs="?", metavar="SESSION", help="show this one in detail")
+    add_domain(parser)
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    with context.connect() as registry:
+        if arguments.session:
+            info = registry.session(arguments.session).info()
+            context.say(describe_session(info))
+            context.dump(info)
+            return
+        sessions = sorted(registry.sessions(), key=lambda session: session.name)
+    context.dump(sessions)
+    if not sessions:
+        context.say("Currently no available recording session")
+        return
+    lines = ["Available recording sessions:"]
+    for number, info in enumerate(sessions, 1):
+        lines.append(f"  {number}) {info.name} [{shown_state(info)}]")
+        lines += [f"    Trace output: {info.output}", ""]
+    lines.append("Use drtrace list <session_name> for more details")
+    context.say("\n".join(lines))

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace record``: run a command, record it, say what was recorded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_buffer_options
+from ustconsumer.cli.values import names
+from ustconsumer.errors import UsageError
+from ustconsumer.protocol.control import ChannelOptions
+
+__all__ = ["configure", "run"]
+
+_STRICT = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} [OPTIONS] [--] CMD [ARGS]..."
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="what to run")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="directory of the trace, absent or empty "
+        "(default: ~/lttng-traces/CMD-YYYYmmdd-HHMMSS)",
+    )
+    parser.add_argument(
+        "-e",
+        "--event",
+        action="append",
+        type=names,
+        dest="events",
+        metavar="PATTERN",
+        help="record these events; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "-c",
+        "--context",
+        action="append",
+        type=names,
+        dest="contexts",
+        metavar="TYPE",
+        help="record these context fields; may be repeated (default: vpid, vtid, procname)",
+    )
+    add_buffer_options(parser)
+    parser.add_argument(
+        "--strict", action="store_true", help=f"exit with {_STRICT} if an event was discarded"
+    )
+
+
+def run(arguments: argparse.Namespace, context: Context) -> int:
+    from ustconsumer.client.record import DEFAULT_CONTEXTS, record_command
+
+    command = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        raise UsageError("no command to record: put one behind the options")
+    channel = ChannelOptions()
+    if arguments.subbuf_size is not None:
+        channel.subbuf_size = arguments.subbuf_size
+    if arguments.num_subbuf is not None:
+        channel.num_subbuf = arguments.num_subbuf
+    recording = record_command(
+        command,
+        output=arguments.output,
+        events=_flat(arguments.events) or ["*"],
+        channel=channel,
+        contexts=_flat(arguments.contexts) or DEFAULT_CONTEXTS,
+        warn=context.warn,
+        take_over=True,
+    )
+    totals = recording.totals
+    context.say(
+        f"{_number(totals.recorded, 'event')} recorded, {totals.discarded} discarded, "
+        f"{_number(totals.processes, 'process', 'es')}, {_number(totals.packets, 'packet')}, "
+        f"{_number(totals.bytes, 'byte')}, {recording.seconds:.3f} s\n{recording.output}"
+    )
+    context.dump(recording)
+    sys.stdout.flush()
+    if arguments.strict and totals.discarded and recording.status == 0:
+        return _STRICT
+    return recording.status
+
+
+def _flat(lists: list[list[str]] | None) -> list[str]:
+    return [name for names_ in lists or () for name in names_]
+
+
+def _number(count: int, noun: str, plural: str = "s") -> str:
+    return f"{count} {noun}{'' if count == 1 else plural}"

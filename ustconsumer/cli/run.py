@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""From a command line to a verb, and from its outcome to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.verbs import VERBS, Verb
+from ustconsumer.errors import (
+    CommandError,
+    ConnectionClosedError,
+    ProtocolError,
+    UsageError,
+    UstConsumerError,
+)
+
+__all__ = ["run"]
+
+_FAILED, _UNDEFINED, _FATAL, _WARNING = 1, 2, 3, 4
+_WITH_VALUE = ("--rundir", "--group")
+_PROGRAM = "drtrace"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option in one line."""
+
+    failure = _FAILED
+
+    def error(self, message: str) -> NoReturn:
+        status = self.failure
+        if status == _FAILED and message.startswith("unrecognized arguments"):
+            status = _UNDEFINED
+        self.exit(status, f"Error: {message}: see `{self.prog} --help`\n")
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; return the exit status."""
+    name, rest = _split(argv)
+    if name is not None and name not in VERBS:
+        print(
+            f"{_PROGRAM}: {name} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
+            file=sys.stderr,
+        )
+        return _UNDEFINED
+    try:
+        if name is None:
+            return _without_verb(rest)
+        return _run_verb(name, VERBS[name], rest)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else _FAILED
+    except BrokenPipeError:
+        # Whoever read our output has enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+def _split(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Take the verb out of the arguments: the first that is no option and no option's value."""
+    position = 0
+    while position < len(argv):
+        argument = argv[position]
+        if not argument.startswith("-"):
+            return argument, argv[:position] + argv[position + 1 :]
+        position += 2 if argument in _WITH_VALUE else 1
+    return None, argv
+
+
+def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
+    module = importlib.import_module(f"ustconsumer.cli.{name.replace('-', '_')}")
+    parser = _Parser(prog=f"{_PROGRAM} {name}", description=f"{verb.summary}.", allow_abbrev=False)
+    parser.failure = verb.failure
+    module.configure(parser)
+    _add_global_options(parser)
+    arguments = parser.parse_args(argv)
+    context = Context(arguments)
+    try:
+        status: int | None = module.run(arguments, context)
+        # A reader that went away must be noticed here, not at the interpreter's exit.
+        sys.stdout.flush()
+    except UstConsumerError as error:
+        context.error(str(error))
+        return _status_of(error, verb)
+    except KeyboardInterrupt:
+        return 130
+    if status is not None:
+        return status
+    return _WARNING if context.warned else 0
+
+
+def _status_of(error: UstConsumerError, verb: Verb) -> int:
+    own = getattr(error, "status", None)
+    if isinstance(own, int):
+        return own
+    if verb.failure != _FAILED or isinstance(error, UsageError | CommandError):
+        return verb.failure
+    if isinstance(error, ConnectionClosedError | ProtocolError):
+        return _FATAL
+    return verb.failure
+
+
+def _add_global_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("general options")
+    add = group.add_argument
+    add("--rundir", metavar="DIR", help="run directory of the session daemon")
+    add("--group", help="Unix group that may use a global session daemon started by us")
+    add("-n", "--no-sessiond", action="store_true", help="do not start a session daemon")
+    add("-q", "--quiet", action="store_true", help="print nothing, not even errors")
+    add("-v", "--verbose", action="count", default=0, help="say more")
+    add("--json", action="store_true", help="print results as JSON")
+    add("--version", action="store_true", help="show version information")
+
+
+def _without_verb(argv: list[str]) -> int:
+    parser = _Parser(
+        prog=_PROGRAM,
+        usage=f"{_PROGRAM} [GENERAL OPTIONS] COMMAND [COMMAND OPTIONS]",
+        description="Record LTTng user-space events without lttng-tools.",
+        epilog=_commands(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_global_options(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        return _run_verb("version", VERBS["version"], [])
+    parser.print_help()
+    return _FAILED
+
+
+def _commands() -> str:
+    lines = []
+    section = ""
+    for name, verb in VERBS.items():
+        if verb.section != section:
+            section = verb.section
+            lines += ["", f"{section}:"]
+        lines.append(f"  {name:<16}{verb.summary}")
+    return "\n".join([*lines[1:], "", f"`{_PROGRAM} COMMAND --help` shows the help of a command."])

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace stop``: returns when the trace on disk is complete."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.losses import warn_of_losses
+from ustconsumer.protocol.control import Done
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("session", nargs="?", metavar="NAME", help="default: the current one")
+    parser.add_argument("-s", dest="session_option", metavar="SESSION", help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    with context.connect() as registry:
+        named = arguments.session or arguments.session_option
+        session = registry.session(current.choose(named, context.rundir))
+        warnings = session.stop()
+        for line in warnings:
+            context.warn(line)
+        warn_of_losses(session, context)
+        context.say(f"Tracing stopped for session {session.name}")
+        context.dump(Done(warnings=warnings))

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""The verbs of ``drtrace``: a row each. To add one: a row here, a file beside this one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["VERBS", "Verb"]
+
+
+class Verb(NamedTuple):
+    """A verb lives in the module of its name, with ``_`` for ``-``.
+
+    The module has ``configure(parser)``, which adds its options, and
+    ``run(arguments, context)``, which returns an exit status or ``None`` for success.
+    """
+
+    section: str
+    summary: str
+    #: exit status of our own failures and of wrong options
+    failure: int = 1
+
+
+VERBS = {
+    "record": Verb("Recording", "Run a command and record it", failure=125),
+    "create": Verb("Recording sessions", "Create a recording session"),
+    "destroy": Verb("Recording sessions", "Destroy recording sessions"),
+    "enable-channel": Verb("Channels", "Create a channel"),
+    "add-context": Verb("Channels", "Add context fields to be recorded"),
+    "enable-event": Verb("Recording event rules", "Create recording event rules"),
+    "start": Verb("Control", "Start a recording session"),
+    "stop": Verb("Control", "Stop a recording session"),
+    "list": Verb("Status", "List recording sessions"),
+    "status": Verb("Status", "Show the status of the current recording session"),
+    "apps": Verb("Status", "List registered programs, and why one is not traced"),
+    "view": Verb("Miscellaneous", "Read a trace with babeltrace2"),
+    "version": Verb("Miscellaneous", "Show version information"),
+}
