@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ustconsumer import errors as errors
     from ustconsumer.client.record import record_command as record_command
-    from ustconsumer.client.session import Session as Session
     from ustconsumer.client.registry import connect as connect
+    from ustconsumer.client.session import Session as Session
     from ustconsumer.consumer.attach import attach as attach
 
 __all__ = ["Session", "__version__", "attach", "connect", "errors", "record_command"]
