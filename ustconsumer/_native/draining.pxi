@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3
+"""Checking, mending and moving packets to a file."""
+
+
+cdef int _mend(RingState *r, char *page, uint64_t number, uint64_t position, uint64_t *packet_size) noexcept nogil:
+    """Check the packet of a held sub-buffer and mend what its writers left.
+
+    Bytes after the content are old events: zeroed. ``events_discarded`` may be 0
+    after losses (the last committer's view): made non-decreasing.
+    """
+    cdef uint64_t size = rb_peek(_data_size(r, number))
+    cdef uint64_t rounded, content, packet, sequence, discarded
+    cdef uint32_t magic, stream_id
+    if size < r.header_size or size > r.size:
+        return LIE_DATA_SIZE
+    rounded = (size + PAGE - 1) // PAGE * PAGE
+    memcpy(&magic, page + r.h_magic, 4)
+    memcpy(&stream_id, page + r.h_stream_id, 4)
+    memcpy(&content, page + r.h_content, 8)
+    memcpy(&packet, page + r.h_packet, 8)
+    memcpy(&sequence, page + r.h_seq, 8)
+    if magic != DATA_MAGIC or stream_id != r.stream_id or content != size * 8 or packet != rounded * 8:
+        return LIE_HEADER
+    if sequence != position >> r.size_order:
+        return LIE_SEQUENCE
+    memcpy(&discarded, page + r.h_discarded, 8)
+    if discarded < r.last_discarded:
+        discarded = r.last_discarded
+        memcpy(page + r.h_discarded, &discarded, 8)
+    r.last_discarded = discarded
+    if rounded > size:
+        memset(page + size, 0, rounded - size)
+    packet_size[0] = rounded
+    return LIE_NONE
+
+
+cdef void _index_entry(RingState *r, char *page, uint64_t file_offset, uint64_t packet_size, uint64_t *entry) noexcept nogil:
+    cdef uint64_t word
+    entry[0] = htobe64(file_offset)
+    entry[1] = htobe64(packet_size * 8)
+    memcpy(&word, page + r.h_content, 8)
+    entry[2] = htobe64(word)
+    memcpy(&word, page + r.h_ts_begin, 8)
+    entry[3] = htobe64(word)
+    memcpy(&word, page + r.h_ts_end, 8)
+    entry[4] = htobe64(word)
+    memcpy(&word, page + r.h_discarded, 8)
+    entry[5] = htobe64(word)
+    entry[6] = htobe64(r.stream_id)
+    entry[7] = htobe64(r.cpu)
+    memcpy(&word, page + r.h_seq, 8)
+    entry[8] = htobe64(word)
+
+
+cdef int _write_all(RingState *r, int data_fd, iovec *iov, int count, uint64_t offset) noexcept nogil:
+    cdef ssize_t done
+    cdef int first = 0
+    while first < count:
+        done = pwritev(data_fd, iov + first, count - first, <int64_t> offset)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            r.error = errno
+            return -1
+        offset += done
+        while first < count and <size_t> done >= iov[first].iov_len:
+            done -= iov[first].iov_len
+            first += 1
+        if first < count and done:
+            iov[first].iov_base = <char *> iov[first].iov_base + done
+            iov[first].iov_len -= done
+    return 0
+
+
+cdef int _write_index(RingState *r, int index_fd, uint64_t *entries, int count) noexcept nogil:
+    cdef ssize_t done
+    cdef size_t written = 0
+    cdef size_t length = <size_t> count * INDEX_ENTRY
+    if index_fd < 0:
+        return 0
+    while written < length:
+        done = pwrite(index_fd, (<char *> entries) + written, length - written, <int64_t> (r.index_offset + written))
+        if done < 0:
+            if errno == EINTR:
+                continue
+            r.error = errno
+            return -1
+        written += done
+    r.index_offset += length
+    return 0
+
+
+cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit, uint64_t batch) noexcept nogil:
+    """Read-write-release in batches: several sub-buffers a system call."""
+    cdef iovec iov[64]
+    cdef uint64_t entries[64 * INDEX_WORDS]
+    cdef uint64_t start, position, produced, packet_size, gathered, moved = 0
+    cdef int iovs, count
+    cdef char *page
+    cdef int status
+    while True:
+        if moved >= limit:
+            return _MORE
+        start = rb_load(_word(r, r.consumed))
+        position = start
+        produced = _trunc(r, rb_load(_word(r, r.offset)))
+        iovs = count = 0
+        gathered = 0
+        status = _EMPTY
+        while count < RB_IOV and (count == 0 or gathered + r.size <= batch):
+            if position == produced:
+                break
+            if not _committed(r, position):
+                status = _HELD
+                break
+            # A reader that waits for room sees at most `total` bytes ahead.
+            if rb_load(_wsb(r, _index(r, position))) != _index(r, position):
+                r.lie = LIE_ID
+                return _LIE
+            page = r.base + r.data + _index(r, position) * r.size
+            r.lie = _mend(r, page, _index(r, position), position, &packet_size)
+            if r.lie:
+                return _LIE
+            if iovs and <char *> iov[iovs - 1].iov_base + iov[iovs - 1].iov_len == page:
+                iov[iovs - 1].iov_len += packet_size
+            else:
+                iov[iovs].iov_base = page
+                iov[iovs].iov_len = packet_size
+                iovs += 1
+            _index_entry(r, page, r.data_offset + gathered, packet_size, &entries[count * INDEX_WORDS])
+            gathered += packet_size
+            count += 1
+            position += r.size
+        if count == 0:
+            return status
+        # Data, index, position: a successor finds on disk at least what was released.
+        if _write_all(r, data_fd, iov, iovs, r.data_offset) < 0:
+            return _ERRNO
+        if _write_index(r, index_fd, entries, count) < 0:
+            return _ERRNO
+        r.data_offset += gathered
+        # The CAS is a full barrier: our reads come before the writers' reuse.
+        if not rb_cas(_word(r, r.consumed), start, position):
+            r.lie = LIE_POSITION
+            return _LIE
+        r.packet_count += count
+        r.byte_count += gathered
+        moved += gathered
+
+
+cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limit) noexcept nogil:
+    """One sub-buffer at a time: there is one spare page to take it with."""
+    cdef iovec iov
+    cdef uint64_t entry[INDEX_WORDS]
+    cdef uint64_t position, number, packet_size, moved = 0
+    cdef char *page
+    while True:
+        if moved >= limit:
+            return _MORE
+        if not _snapshot(r):
+            return _EMPTY
+        position = rb_peek(_word(r, r.cons_snapshot))
+        if not _get(r, position):
+            # Overtaken (consumed moved on) or not committed: only the first is worth a retry.
+            if rb_load(_word(r, r.consumed)) == position:
+                return _HELD
+            continue
+        number = _page_of(r, rb_peek(_word(r, r.rsb_id)))
+        page = _page(r, number)
+        if page == NULL:
+            return _LIE
+        r.lie = _mend(r, page, number, position, &packet_size)
+        if r.lie:
+            _put(r)
+            return _LIE
+        iov.iov_base = page
+        iov.iov_len = packet_size
+        _index_entry(r, page, r.data_offset, packet_size, entry)
+        if _write_all(r, data_fd, &iov, 1, r.data_offset) < 0 or _write_index(r, index_fd, entry, 1) < 0:
+            _put(r)
+            return _ERRNO
+        r.data_offset += packet_size
+        _put(r)
+        _move(r, _align(r, position))
+        r.packet_count += 1
+        r.byte_count += packet_size
+        moved += packet_size
