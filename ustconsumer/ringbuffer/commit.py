@@ -19,7 +19,7 @@ import os
 
 from ustconsumer._native.atomics import fence
 from ustconsumer.abi.packet import CTF_MAGIC, UNKNOWN_SIZE
-from ustconsumer.ringbuffer.memory import StreamMemory, before
+from ustconsumer.ringbuffer.memory import MASK, StreamMemory, before
 from ustconsumer.ringbuffer.reader import readable
 
 __all__ = ["Producer"]
@@ -77,8 +77,8 @@ class Producer:
 
     # -- the two ends of a sub-buffer ------------------------------------------------
 
-    def open_subbuf(self, position: int, now: int, discarded: int) -> int:
-        """Write and commit the packet header at a sub-buffer's start; return its end."""
+    def write_header(self, position: int, now: int) -> None:
+        """Write the packet header at a sub-buffer's start; it is not committed yet."""
         memory, geometry = self.memory, self.memory.geometry
         index, packet = geometry.index(position), geometry.layout.packet
         header = {
@@ -96,9 +96,6 @@ class Producer:
         }
         page = memory.page_of(memory.load_id(index))
         packet.put_all(memory.view, geometry.data_at(page), header)
-        end = position + geometry.header_size
-        self.commit(end - 1, end, geometry.header_size, discarded)
-        return end
 
     def fill_subbuf(self, last: int, now: int) -> None:
         """Note size and end time of a sub-buffer whose last content byte is ``last``."""
@@ -114,7 +111,7 @@ class Producer:
         self.fill_subbuf(end - 1, now)
         boundary = geometry.subbuf_align(end - 1)
         # Never written: the bytes of the padding stay what they were.
-        self.commit(end - 1, boundary, geometry.subbuf_trunc(boundary) - end, discarded)
+        self.commit(end - 1, boundary, (boundary - end) & MASK, discarded)
 
     # -- commit and deliver ----------------------------------------------------------
 

@@ -58,6 +58,8 @@ def switch(producer: Producer, final: bool, now: int | None = None) -> bool:
     producer.push_reader(old)
     producer.clear_noref(old)
     if at_boundary:
-        old = producer.open_subbuf(old, clock, discarded)
+        producer.write_header(old, clock)
+        old += geometry.header_size
+        producer.commit(old - 1, old, geometry.header_size, discarded)
     producer.close_subbuf(old, clock, discarded)
     return True
