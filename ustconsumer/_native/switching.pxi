@@ -22,11 +22,16 @@ cdef void _clear_noref(RingState *r, uint64_t position) noexcept nogil:
 
 
 cdef void _push_reader(RingState *r, uint64_t position) noexcept nogil:
+    # One sub-buffer is enough, as every reservation that enters one does this; and a
+    # consumed position that lies must not keep us here for 2**50 steps.
     cdef char *at = _word(r, r.consumed)
-    cdef uint64_t consumed = rb_load(at)
-    while _trunc(r, position) - _trunc(r, consumed) >= r.total:
-        rb_cas(at, consumed, _align(r, consumed))
+    cdef uint64_t consumed
+    while True:
         consumed = rb_load(at)
+        if _trunc(r, position) - _trunc(r, consumed) < r.total:
+            return
+        if rb_cas(at, consumed, _align(r, consumed)):
+            return
 
 
 cdef void _write_header(RingState *r, char *page, uint64_t position, uint64_t now) noexcept nogil:
