@@ -17,4 +17,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from ustconsumer.cli.run import run
 
-    return run(list(sys.argv[1:] if argv is None else argv))
+    # Not list(): the module of the verb `list` has that name in this package once imported.
+    return run([*(sys.argv[1:] if argv is None else argv)])

@@ -9,8 +9,8 @@ import re
 
 __all__ = ["loglevel", "names", "size", "subbuf_count", "subbuf_size", "time_us"]
 
-_SIZE = re.compile(r"(0x[0-9a-f]+|\d+)([kmg]?)", re.IGNORECASE)
-_TIME = re.compile(r"(\d+)(us|ms|s|m|h|)")
+_SIZE = re.compile(r"(0x[0-9a-f]+|[0-9]+)([kmg]?)", re.IGNORECASE)
+_TIME = re.compile(r"([0-9]+)(us|ms|s|m|h|)")
 _UNITS_US = {"": 1, "us": 1, "ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
 _LOGLEVELS = (
     *("EMERG", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO"),

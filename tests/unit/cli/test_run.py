@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Command lines: what is understood, what is refused in one line and with which status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import ustconsumer
+from ustconsumer.cli import main
+from ustconsumer.cli import run as module
+from ustconsumer.cli.verbs import VERBS
+from ustconsumer.errors import BrokenResourceError, CommandError, RemoteProtocolError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No registry, no current session, nothing of this machine's user."""
+    monkeypatch.setenv("LTTNG_HOME", str(tmp_path))
+    monkeypatch.setenv("LTTNG_UST_CTL_PATH", str(tmp_path / ".lttng"))
+    monkeypatch.delenv("DRTRACE_SESSION", raising=False)
+    return tmp_path
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line on standard error; nothing may be on standard output."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "text"),
+    [
+        (["nosuch"], 2, "nosuch is not a drtrace command"),
+        (["--rundir", "x", "nosuch", "--help"], 2, "nosuch is not a drtrace command"),
+        (["--bogus"], 2, "unrecognized arguments: --bogus"),
+        (["start", "--bogus"], 2, "unrecognized arguments: --bogus"),
+        (["enable-event", "a:b", "--filter=x"], 2, "unrecognized arguments: --filter=x"),
+        (["enable-event"], 1, "Missing event name(s)"),
+        (["enable-event", "a:b", "-a"], 1, "Missing event name(s)"),
+        (["enable-event", "a:b", "--loglevel=LOUD"], 1, "unknown log level 'LOUD'"),
+        (["enable-channel", "c", "--subbuf-size=5000"], 1, "the nearest is 4096"),
+        (["enable-channel", "c", "--num-subbuf=3"], 1, "not a power of two"),
+        (["add-context"], 1, "Missing context type"),
+        (["start"], 1, "No session daemon is available"),
+        (["-n", "create", "x"], 1, "No session daemon is available"),
+        (["list", "s"], 1, "No session daemon is available"),
+        (["view"], 1, "no trace below"),
+        (["view", "/nonexistent"], 1, "/nonexistent: no such directory"),
+        (["record"], 125, "no command to record"),
+        (["record", "--"], 125, "no command to record"),
+        (["record", "--bogus", "true"], 125, "unrecognized arguments: --bogus"),
+        (["record", "--subbuf-size=100k", "true"], 125, "the nearest is 131072"),
+        (["record", "/nonexistent/program"], 127, "program not found"),
+        (["record", "nonexistent-program"], 127, "program not found (not in PATH)"),
+        (["record", "/etc/passwd"], 126, "not executable"),
+        (["record", "/etc"], 126, "is a directory"),
+    ],
+)
+def test_refused_in_one_line(
+    argv: list[str], status: int, text: str, capsys: pytest.CaptureFixture[str], nowhere: Path
+) -> None:
+    assert main(argv) == status
+    assert text in one_error(capsys)
+    assert list(nowhere.iterdir()) == []
+
+
+def test_view_without_babeltrace2(
+    capsys: pytest.CaptureFixture[str], nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(nowhere))
+    assert main(["view", str(nowhere)]) == 1
+    assert "babeltrace2 is not installed" in one_error(capsys)
+
+
+def test_quiet_means_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-q", "list"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("x"), 1),
+        (CommandError("x"), 1),
+        (BrokenResourceError("x"), 3),
+        (RemoteProtocolError("x"), 3),
+    ],
+)
+def test_status_of_errors(
+    error: Exception,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(arguments: argparse.Namespace, context: object) -> None:
+        raise error
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.stop"), "run", fail)
+    assert main(["stop"]) == status
+    assert one_error(capsys) == "Error: x\n"
+
+
+def test_an_error_of_several_lines_is_printed_in_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: argparse.Namespace, context: object) -> None:
+        raise CommandError("first\n  second")
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.stop"), "run", fail)
+    assert main(["stop"]) == 1
+    assert one_error(capsys) == "Error: first second\n"
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["version"], ["version", "-v"]])
+def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    assert capsys.readouterr().out == f"drtrace version {ustconsumer.__version__}\n"
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, verb in VERBS.items():
+        assert f"  {name} ".ljust(10) in out
+        assert verb.summary in out
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_verb_has_help_and_takes_general_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: drtrace {name} ")
+    assert "--rundir DIR" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["record", "-o", "d", "prog", "-o", "x"], ["prog", "-o", "x"]),
+        (["record", "-o", "d", "--", "prog", "--", "x"], ["prog", "--", "x"]),
+        (["-q", "record", "-o", "d", "prog", "--json"], ["prog", "--json"]),
+        (["record", "-o", "d", "--strict", "prog", "record"], ["prog", "record"]),
+        (["record", "-o", "d", "-e", "a:*", "-e", "b:*", "prog"], ["prog"]),
+    ],
+)
+def test_everything_from_the_command_on_is_the_command(
+    argv: list[str], command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[argparse.Namespace] = []
+
+    def see(arguments: argparse.Namespace, context: object) -> int:
+        seen.append(arguments)
+        return 7
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.record"), "run", see)
+    assert main(argv) == 7
+    words = seen[0].command
+    assert (words[1:] if words[0] == "--" else words) == command
+    assert seen[0].output == "d"
+    assert not seen[0].json
+
+
+def test_a_warning_is_status_4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(arguments: argparse.Namespace, context: module.Context) -> None:
+        context.warn("careful")
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.stop"), "run", warn)
+    assert main(["stop"]) == 4
+    assert one_error(capsys) == "Warning: careful\n"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["list"], ["start"], ["create", "-n"], ["record"]])
+def test_nothing_heavy_is_imported(argv: list[str], nowhere: Path) -> None:
+    code = (
+        "import sys; from ustconsumer.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'numpy', 'asyncio', 'uvloop', 'rich', 'zstandard'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code, *argv],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from ustconsumer.cli import main; sys.exit(main(['--help']))"
+    with os.fdopen(write, "wb") as closed:
+        result = subprocess.run(
+            [sys.executable, "-P", "-c", code], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert result.stderr == b""
