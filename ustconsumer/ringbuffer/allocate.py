@@ -40,6 +40,14 @@ def _create_file(name: str) -> int:
         return os.memfd_create(name, flags)
 
 
+def _available() -> int:
+    """Return the bytes the kernel thinks it can give away without killing someone."""
+    with open("/proc/meminfo", "rb") as meminfo:
+        fields = dict(line.split(b":") for line in meminfo)
+    names = (b"MemAvailable", b"SwapFree")
+    return sum(int(fields[name].split()[0]) for name in names) * 1024
+
+
 def create_memory(geometry: Geometry, name: str) -> int:
     """Return a descriptor of new zeroed memory for one stream.
 
@@ -59,8 +67,15 @@ def create_memory(geometry: Geometry, name: str) -> int:
     Raises
     ------
     RingBufferError
-        There is not enough memory, or no descriptor left. ``__cause__`` has the errno.
+        There is not enough memory, or no descriptor left.
     """
+    # A memfd is on a file system without a limit: allocating more than there is would
+    # not fail but have the kernel kill something.
+    available = _available()
+    if geometry.file_size > available:
+        raise RingBufferError(
+            f"cannot allocate {geometry.file_size} bytes for {name}: {available} are available"
+        )
     fd = -1
     try:
         fd = _create_file(name)

@@ -59,9 +59,8 @@ class StreamView:
         word = np.dtype(np.uint64)
         self._raw = raw
         self.geometry = geometry
-        self.control: npt.NDArray[np.void] = self._table(0, 1, layout.control.dtype())[0:1].reshape(
-            ()
-        )
+        control = self._table(0, 1, layout.control.dtype())
+        self.control: npt.NDArray[np.void] = control.reshape(())
         self.hot: npt.NDArray[np.void] = self._table(geometry.hot, n, layout.hot.dtype())
         self.cold: npt.NDArray[np.void] = self._table(geometry.cold, n, layout.cold.dtype())
         self.ts_end: npt.NDArray[np.uint64] = self._table(geometry.ts_end, n, word)
