@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""."""
+"""Codecs without I/O: bytes in, messages out."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
