@@ -40,9 +40,10 @@ class Trace:
         self.events = len(text.lines)
         self.text = normal_text(text.lines)
         self.details = normal_details(details.lines, directory)
+        # Index files have one entry per packet; the size of a data file depends on pauses,
+        # after which a record has the longer header.
         self.files = sorted(
-            # the directory of per-user buffers bears the uid, ours or the ordinary user's
-            (str(path.relative_to(directory)), path.is_dir())
+            (str(path.relative_to(directory)), path.stat().st_size if path.suffix == ".idx" else 0)
             for path in directory.rglob("*")
         )
 
