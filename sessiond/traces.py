@@ -21,7 +21,8 @@ from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import UsageError
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import ChannelOptions, StreamAdded, StreamInfo
-from ustconsumer.ringbuffer.allocate import channel_blob, create_memory, initialise
+from ustconsumer.ringbuffer.allocate import create_memory, initialise
+from ustconsumer.ringbuffer.channel import channel_blob
 from ustconsumer.ringbuffer.geometry import Geometry
 
 __all__ = ["LAYOUTS", "Stream", "Trace", "TraceChannel", "WakePipe", "check_options"]

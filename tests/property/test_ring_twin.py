@@ -27,7 +27,8 @@ from helpers.ustctl import UstCtl, compile_ust_ctl, possible_cpus
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.ringbuffer import reader
-from ustconsumer.ringbuffer.allocate import channel_blob, create_memory, initialise
+from ustconsumer.ringbuffer.allocate import create_memory, initialise
+from ustconsumer.ringbuffer.channel import channel_blob
 from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
 from ustconsumer.ringbuffer.memory import MASK, StreamMemory
@@ -291,8 +292,10 @@ class Twins:
         view = StreamView(self.our_memory, geometry)
         header = view.packet_header(page)
         packet_bytes = -(-data_size // 4096) * 4096
-        fields = ("timestamp_begin", "timestamp_end", "events_discarded", "content_size")
-        fields += ("packet_size", "packet_seq_num", "stream_id", "stream_instance_id")
+        fields = (
+            *("timestamp_begin", "timestamp_end", "events_discarded", "content_size"),
+            *("packet_size", "packet_seq_num", "stream_id", "stream_instance_id"),
+        )
         # The library counts a page's place from the beginning of the data.
         mmap_offset = int(view.pages[page]["mmap_offset"])
         mine = [0, 0, data_size, packet_bytes, mmap_offset, *(int(header[f]) for f in fields)]
