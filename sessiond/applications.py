@@ -41,6 +41,7 @@ _REGISTER_SECONDS = 10.0
 #: Programs that were refused, remembered for ``drtrace apps``.
 _MAX_REFUSED = 256
 
+
 @dataclass(eq=False)
 class AppRule:
     """An event rule as one application has it; rules are born disabled."""

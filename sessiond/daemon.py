@@ -71,9 +71,7 @@ class Daemon:
         self._consumers = Consumers(loop, spawner)
         self._control = Control(self)
         self._doorman = Doorman(loop, apps, self._admit)
-        self._clients = Clients(
-            loop, control, rundir, self._control.handlers(), access.may_control
-        )
+        self._clients = Clients(loop, control, rundir, self._control.handlers(), access.may_control)
 
     async def run(self, lifeline: int = -1) -> None:
         """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order."""

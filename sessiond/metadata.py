@@ -5,37 +5,35 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import uuid
 
+from sessiond.declarations import (
+    DeclarationRefusedError,
+    check_entries,
+    check_event,
+    check_fields,
+)
 from sessiond.registry import Session
+from ustconsumer.ctf.metadata import (
+    TraceDescription,
+    boot_id,
+    clock_offset,
+    event_block,
+    stream_block,
+    trace_header,
+)
 from ustconsumer.ctf.metalog import MetadataLogWriter
+from ustconsumer.ctf.skip import Steps, steps
 from ustconsumer.ctf.types import EnumEntry, Field
-from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.application import EventRequest
 
-__all__ = ["DeclarationRefusedError", "TraceMetadata"]
+__all__ = ["TraceMetadata"]
 
 #: Bounds of one trace; far above what programs have, far below what hurts.
 _MAX_TEXT = 64 << 20
 _MAX_EVENTS = 1 << 17
 _MAX_ENUMERATIONS = 1 << 16
-
-Steps = list[tuple[int, int]]
-
-
-class DeclarationRefusedError(UstConsumerError):
-    """A declaration that the trace cannot have.
-
-    Parameters
-    ----------
-    message : str
-    code : int
-        The errno the application is answered, positive.
-    """
-
-    def __init__(self, message: str, code: int = errno.EINVAL) -> None:
-        super().__init__(message)
-        self.errno = code
 
 
 class _StreamClass:
@@ -54,14 +52,34 @@ class TraceMetadata:
 
     Every application of the uid registers its own events: equal ones have one id and
     one declaration. An odd or hostile definition is refused and leaves no trace.
+
+    Parameters
+    ----------
+    tracer : str
+        Version of the first application's tracer.
     """
 
     def __init__(self, session: Session, uid: int, trace_uuid: uuid.UUID, tracer: str) -> None:
+        major, minor = (int(part) for part in tracer.split(".")[:2])
+        header = trace_header(
+            TraceDescription(
+                uuid=str(trace_uuid),
+                tracer_major=major,
+                tracer_minor=minor,
+                buffering_id=uid,
+                session=session.name,
+                created=session.created.strftime("%Y%m%dT%H%M%S%z"),
+                hostname=socket.gethostname(),
+                clock_uuid=boot_id(),
+                clock_offset=clock_offset(),
+            )
+        )
         fd = os.memfd_create("ust-metadata", os.MFD_CLOEXEC)
         try:
             # Born 0777: a reader of another uid could reopen its descriptor for writing.
             os.fchmod(fd, 0o600)
             self._log = MetadataLogWriter(fd)
+            self._log.append(header)
         except BaseException:
             os.close(fd)
             raise
@@ -70,32 +88,78 @@ class TraceMetadata:
         self._entries: dict[int, tuple[EnumEntry, ...]] = {}
 
     def event(self, channel: int, request: EventRequest) -> int:
-        """Return the id of an event in a channel, declared now if it is new."""
+        """Return the id of an event in a channel, declared now if it is new.
+
+        Raises
+        ------
+        DeclarationRefusedError
+            The trace cannot have it.
+        """
         known = self._class(channel)
         key = request.name, request.signature, request.fields
         number = known.event_ids.get(key)
         if number is not None:
             return number
         number = len(known.event_ids)
+        if number >= _MAX_EVENTS:
+            raise DeclarationRefusedError(f"event {request.name!r}: too many", errno.ENOSPC)
+        check_event(request, self._entries)
+        self._append(
+            event_block(
+                channel,
+                number,
+                request.name,
+                request.loglevel,
+                request.fields,
+                request.model_emf_uri,
+                self._entries,
+            )
+        )
         known.event_ids[key] = number
+        known.event_steps[number] = steps(request.fields)
         return number
 
     def stream_class(self, channel: int, contexts: tuple[Field, ...]) -> None:
-        """Declare a channel with its contexts; later applications must have the same."""
+        """Declare a channel with its contexts; later applications must have the same.
+
+        Raises
+        ------
+        DeclarationRefusedError
+            The contexts differ, or the trace cannot have them.
+        """
         known = self._class(channel)
         if known.contexts is None:
+            check_fields("contexts", contexts, self._entries)
+            self._append(stream_block(channel, contexts, self._entries))
             known.contexts = contexts
+            known.context_steps = steps(contexts)
         elif known.contexts != contexts:
             raise DeclarationRefusedError("its contexts differ from those of earlier programs")
 
     def enumeration(self, name: str, entries: tuple[EnumEntry, ...]) -> int:
-        """Return the id of an enumeration; it is written where a field uses it."""
-        return self._enumerations.setdefault((name, entries), len(self._enumerations))
+        """Return the id of an enumeration; it is written where a field uses it.
+
+        Raises
+        ------
+        DeclarationRefusedError
+            The trace cannot have it.
+        """
+        number = self._enumerations.get((name, entries))
+        if number is None:
+            check_entries(name, entries)
+            number = len(self._enumerations)
+            if number >= _MAX_ENUMERATIONS:
+                raise DeclarationRefusedError(f"enumeration {name!r}: too many", errno.ENOSPC)
+            self._enumerations[name, entries] = number
+            self._entries[number] = entries
+        return number
 
     def context_steps(self) -> dict[int, Steps]:
+        """Return how to skip the contexts of an event, by stream class."""
         return {number: known.context_steps for number, known in self._classes.items()}
 
     def event_steps(self) -> dict[int, dict[int, Steps]]:
+        """Return how to skip the fields of an event, by stream class and event id."""
         return {number: dict(known.event_steps) for number, known in self._classes.items()}
 
     def reopen_read_only(self) -> int:
@@ -103,7 +167,15 @@ class TraceMetadata:
         return self._log.reopen_read_only()
 
     def close(self) -> None:
+        """Let go of the text; readers keep theirs."""
         self._log.close()
 
     def _class(self, channel: int) -> _StreamClass:
         return self._classes.setdefault(channel, _StreamClass())
+
+    def _append(self, text: str) -> None:
+        if self._log.length + len(text) > _MAX_TEXT:
+            raise DeclarationRefusedError(
+                f"the trace's metadata is {_MAX_TEXT} bytes long already", errno.ENOSPC
+            )
+        self._log.append(text)

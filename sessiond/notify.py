@@ -11,7 +11,7 @@ import errno
 import logging
 
 from sessiond.applications import Application, AppSession
-from sessiond.metadata import DeclarationRefusedError
+from sessiond.declarations import DeclarationRefusedError
 from ustconsumer.protocol.application import (
     ChannelRequest,
     EnumRequest,
@@ -42,7 +42,7 @@ def answer(application: Application, request: Request) -> bytes:
 def _answer(application: Application, request: Request) -> bytes:
     entry = application.by_handle(request.session)
     if entry is None or entry.trace.closed:
-        raise DeclarationRefusedError(f"request for session handle {request.session}: no such session")
+        raise DeclarationRefusedError(f"no session has handle {request.session}")
     metadata = entry.trace.metadata
     if isinstance(request, EnumRequest):
         return enum_reply(0, metadata.enumeration(request.name, request.entries))
@@ -57,7 +57,7 @@ def _channel(entry: AppSession, request: EventRequest | ChannelRequest) -> int:
     for number, channel in entry.channels.items():
         if channel.handle == request.channel:
             return number
-    raise DeclarationRefusedError(f"request for channel handle {request.channel}: no such channel")
+    raise DeclarationRefusedError(f"no channel has handle {request.channel}")
 
 
 def _refusal(request: Request, code: int) -> bytes:

@@ -146,6 +146,8 @@ class Reconciler:
         wakeup = -1
         try:
             for channel in entry.session.channels:
+                # A session that ended meanwhile has no pipe any more.
+                self._check_wanted(entry.session)
                 mine = entry.channels.get(channel.id)
                 if mine is None or mine.streams < len(entry.trace.channels[channel.id].streams):
                     if wakeup < 0:

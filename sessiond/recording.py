@@ -196,9 +196,15 @@ class Recording:
         if making is None:
             making = asyncio.ensure_future(self._make(uid, layout, tracer))
             self._making[uid] = making
-            making.add_done_callback(lambda _: self._making.pop(uid, None))
+            making.add_done_callback(lambda done: self._made(uid, done))
         # Shielded: one application that goes away must not take the others' buffers along.
         return await asyncio.shield(making)
+
+    def _made(self, uid: int, done: asyncio.Task[Trace]) -> None:
+        self._making.pop(uid, None)
+        # Looked at here as well: those who waited for it may be gone.
+        if not done.cancelled() and done.exception() is not None:
+            _log.error("session %s: no buffers: %s", self.session.name, done.exception())
 
     async def _make(self, uid: int, layout: str, tracer: str) -> Trace:
         trace = Trace(self.session, uid, layout, self._next_stream, tracer)
