@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -83,7 +84,7 @@ class UstCtl:
         try:
             with ours:
                 self.blob = _receive_blob(ours)
-            self._answer()
+            self.answer()
             self.streams = [mmap.mmap(fd, os.fstat(fd).st_size) for fd in fds]
         except BaseException:
             self.close()
@@ -105,13 +106,22 @@ class UstCtl:
 
     def call(self, now: int, command: str, *arguments: int) -> list[int]:
         """Run one command at clock ``now``; return the numbers of its answer."""
+        self.start(now, command, *arguments)
+        return self.answer()
+
+    def start(self, now: int, command: str, *arguments: int) -> None:
+        """Begin a command; `answer` waits for its end."""
         line = " ".join([str(now), command, *map(str, arguments)])
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
-        return self._answer()
 
-    def _answer(self) -> list[int]:
+    def ended(self) -> bool:
+        """Return whether the command begun by `start` has an answer."""
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def answer(self) -> list[int]:
+        """Wait for the answer to a command."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"the library's process ended: {self._process.wait()}"

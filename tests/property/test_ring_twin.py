@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from helpers.ringwriter import COMPACT, LARGE, Reservation, RingWriter, header_size
-from helpers.ustctl import UstCtl, compile_ust_ctl, possible_cpus
+from helpers.ustctl import UstCtl, possible_cpus
 
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
@@ -46,11 +46,6 @@ HOUR_US = 3_600_000_000
 #: Fields of the channel object that only mean something in the process that has it.
 PRIVATE_FIELDS = ("handle", "priv", "config_cb", "config_cb_ptr")
 TIMER_FIELDS = ("switch_timer", "switch_timer_enabled", "read_timer", "read_timer_enabled")
-
-
-@pytest.fixture(scope="session")
-def ust_ctl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_ust_ctl(tmp_path_factory.mktemp("ust-ctl"))
 
 
 def difference(geometry: Geometry, ours: Any, theirs: Any) -> str:

@@ -4,6 +4,9 @@
  *
  *   CLOCK w EVENT_ID LENGTH BYTE   write an event      CLOCK r ... reserve and write only
  *   CLOCK k                        commit the last reservation that is open
+ *   CLOCK b COUNT LENGTH           write COUNT events as fast as can be, each its number
+ *                                  (u32) and then LENGTH bytes of it; returns how many
+ *                                  were recorded
  *   CLOCK f ACTIVE                 flush               CLOCK c     clear
  *   CLOCK n | N                    get next, put next
  *   CLOCK g POSITION | G           get, put
@@ -11,7 +14,7 @@
  *   CLOCK p                        print the positions of the last snapshot
  *   CLOCK h                        print what the library says of the held packet
  *
- * Every answer is one line; its first number is what the library returned, its second
+ * CLOCK 0 is the real clock. Every answer is one line; its first number is what the library returned, its second
  * the number of wake-up bytes in the stream's pipe.
  *
  * The reader's side is the public control library. Its channels have no public way to
@@ -24,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -53,7 +57,12 @@ static int current_cpu;
 
 static uint64_t read_clock(void)
 {
-	return clock_value;
+	struct timespec now;
+
+	if (clock_value)
+		return clock_value;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
 static uint64_t clock_frequency(void)
@@ -121,6 +130,30 @@ static int commit(void)
 	return 0;
 }
 
+static int burst(uint32_t count, size_t length)
+{
+	static struct lttng_ust_event_recorder event;
+	struct lttng_ust_ring_buffer_ctx ctx;
+	uint32_t number, id = 1;
+	int recorded = 0;
+
+	event.struct_size = sizeof(event);
+	event.priv = (void *) event_private;
+	event.chan = buffer;
+	memcpy(event_private + EVENT_ID, &id, sizeof(id));
+	for (number = 0; number < count; number++) {
+		lttng_ust_ring_buffer_ctx_init(&ctx, &event, sizeof(number) + length, 1, NULL);
+		if (buffer->ops->event_reserve(&ctx))
+			continue;
+		memset(payload, number, length);
+		buffer->ops->event_write(&ctx, &number, sizeof(number), 1);
+		buffer->ops->event_write(&ctx, payload, length, 1);
+		buffer->ops->event_commit(&ctx);
+		recorded++;
+	}
+	return recorded;
+}
+
 static void say_packet(void)
 {
 	unsigned long data_size = 0, padded = 0, mmap_offset = 0;
@@ -166,6 +199,9 @@ static void run_command(const char *line)
 		break;
 	case 'k':
 		ret = commit();
+		break;
+	case 'b':
+		ret = burst(first, second);
 		break;
 	case 'f':
 		ret = lttng_ust_ctl_flush_buffer(stream, first);

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Our reader and our switch against the tracer's writer at full speed, in one buffer."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.ustctl import UstCtl, possible_cpus
+
+from ustconsumer._native.ring import Ring
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.ringbuffer.geometry import Geometry
+from ustconsumer.ringbuffer.memory import StreamMemory
+from ustconsumer.ringbuffer.python_ring import PythonRing
+
+pytestmark = pytest.mark.peers("gcc", "liblttng-ust-ctl")
+
+LAYOUT = RING_LAYOUTS["ust-9-x86_64"]
+UUID = bytes.fromhex("2a6422d06cee11e08c08cb07d7b3a564")
+CPU = possible_cpus() - 1
+EVENTS = 200_000
+LENGTH = 28
+
+
+def event_numbers(packet: bytes) -> list[int]:
+    """Check every byte of a packet's content and return the numbers of its events."""
+    header = LAYOUT.packet.get_all(packet)
+    assert header["uuid"] == UUID
+    assert header["content_size"] == len(packet) * 8
+    assert header["timestamp_begin"] <= header["timestamp_end"]
+    numbers = []
+    at = LAYOUT.packet.size
+    while at < len(packet):
+        event_id = struct.unpack_from("<H", packet, at)[0]
+        at += 14 if event_id == 65535 else 6
+        number = struct.unpack_from("<I", packet, at)[0]
+        assert packet[at + 4 : at + 4 + LENGTH] == bytes([number & 0xFF]) * LENGTH
+        numbers.append(number)
+        at += 4 + LENGTH
+    assert at == len(packet)
+    return numbers
+
+
+def take_packet(ring: Any, view: memoryview, geometry: Geometry) -> bytes | None:
+    """Take the next packet, copy it, release it."""
+    if not ring.get_next():
+        return None
+    page, size, _ = ring.current()
+    at = geometry.data_at(page)
+    packet = bytes(view[at : at + size])
+    ring.put_next()
+    return packet
+
+
+@pytest.mark.repeat(ci=5, soak=40)
+@pytest.mark.parametrize("overwrite", [False, True], ids=["discard", "overwrite"])
+@pytest.mark.parametrize("kind", [PythonRing, Ring])
+def test_every_packet_is_whole(ust_ctl: Path, kind: type, overwrite: bool, repeat: int) -> None:
+    for run in range(repeat):
+        geometry = Geometry(LAYOUT, 4096, [4, 2, 8][run % 3], overwrite)
+        peer = UstCtl(ust_ctl, geometry, now=0, channel_id=3, uuid=UUID, cpu=CPU)
+        with peer, memoryview(peer.streams[CPU]) as view:
+            where: Any = geometry if kind is PythonRing else geometry.places()
+            ring = kind(view, where, uuid=UUID, stream_id=3, cpu=CPU)
+            packets = []
+            peer.start(0, "b", EVENTS, LENGTH)
+            turns = 0
+            while not peer.ended():
+                packet = take_packet(ring, view, geometry)
+                if packet is not None:
+                    packets.append(packet)
+                turns += 1
+                if turns % 7 == 0:
+                    ring.switch(turns % 2 == 0)
+            recorded, _ = peer.answer()
+            ring.switch(True)
+            while (packet := take_packet(ring, view, geometry)) is not None:
+                packets.append(packet)
+            lost = StreamMemory(view, geometry)
+            assert recorded + lost.lost() == EVENTS
+            lost.release()
+            ring.release()
+        sequence = [LAYOUT.packet.get(packet, 0, "packet_seq_num") for packet in packets]
+        numbers = [number for packet in packets for number in event_numbers(packet)]
+        assert numbers == sorted(set(numbers))
+        if overwrite:
+            assert sequence == sorted(set(sequence))
+            assert len(numbers) <= recorded
+        else:
+            assert sequence == list(range(len(packets)))
+            assert len(numbers) == recorded
