@@ -118,6 +118,7 @@ class UstCtl:
 
     def ended(self) -> bool:
         """Return whether the command begun by `start` has an answer."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def answer(self) -> list[int]:
