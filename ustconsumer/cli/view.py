@@ -12,7 +12,6 @@ from pathlib import Path
 from ustconsumer.cli.context import Context
 from ustconsumer.client.output import newest_trace
 from ustconsumer.errors import UsageError
-from ustconsumer.paths import traces_dir
 
 __all__ = ["configure", "run"]
 
@@ -29,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    trace = Path(arguments.trace) if arguments.trace else newest_trace(traces_dir())
+    trace = Path(arguments.trace) if arguments.trace else newest_trace()
     if not trace.is_dir():
         raise UsageError(f"{trace}: no such directory: name the directory of a trace")
     reader = shutil.which(_READER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ustconsumer.client.connection import Connection
@@ -131,7 +133,7 @@ def _spawn(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors_write,
-            env={**os.environ, **env},
+            env={**_without_tracer(os.environ), **env},
             pass_fds=(ready_write, *pass_fds),
             start_new_session=True,
         )
@@ -158,6 +160,16 @@ def _spawn(
         reason = lines[-1] if lines else f"it exited with status {process.returncode}"
         raise CommandError(reason.removeprefix("ltt-sessiond: ").removeprefix("Error: "))
     return process, errors
+
+
+def _without_tracer(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a registry does not become its own application."""
+    kept = dict(env)
+    libraries = re.split("[: ]", kept.pop("LD_PRELOAD", ""))
+    others = [library for library in libraries if library and "liblttng-ust" not in library]
+    if others:
+        kept["LD_PRELOAD"] = ":".join(others)
+    return kept
 
 
 def _await_ready(ready: int, errors: int) -> str | None:

@@ -6,12 +6,25 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ustconsumer.errors import UsageError
 from ustconsumer.paths import traces_dir
 
-__all__ = ["claim", "default_output", "newest_trace", "timestamped", "unclaim"]
+__all__ = [
+    "OUTER_HOME",
+    "claim",
+    "default_output",
+    "newest_trace",
+    "outer_home",
+    "timestamped",
+    "unclaim",
+]
+
+#: In the environment of a recorded command: ``TEMPORARY:REAL``, the home it has
+#: and the one its user has.
+OUTER_HOME = "DRTRACE_OUTER_HOME"
 
 
 def timestamped(name: str, when: float | None = None) -> str:
@@ -19,12 +32,23 @@ def timestamped(name: str, when: float | None = None) -> str:
     return time.strftime(f"{name.replace('%', '%%')}-%Y%m%d-%H%M%S", time.localtime(when))
 
 
+def outer_home(env: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """Return an environment whose home is the user's, also within a recorded command.
+
+    There LTTNG_HOME is temporary: a trace written below it would go with it.
+    """
+    temporary, _, real = env.get(OUTER_HOME, "").rpartition(":")
+    if real and temporary == env.get("LTTNG_HOME"):
+        return {**env, "LTTNG_HOME": real}
+    return env
+
+
 def default_output(name: str) -> Path:
     """Return a directory below ``~/lttng-traces`` that does not exist yet.
 
     Two runs within a second get ``-2``, ``-3`` ... behind the time.
     """
-    first = traces_dir().absolute() / name
+    first = traces_dir(outer_home()).absolute() / name
     place, number = first, 1
     while os.path.lexists(place):
         number += 1
@@ -70,14 +94,15 @@ def unclaim(made: list[Path]) -> None:
             place.rmdir()
 
 
-def newest_trace(parent: Path) -> Path:
-    """Return the directory below ``parent`` written to last that holds a trace.
+def newest_trace() -> Path:
+    """Return the directory below ``~/lttng-traces`` written to last that holds a trace.
 
     Raises
     ------
     UsageError
         There is none.
     """
+    parent = traces_dir(outer_home())
     newest: tuple[float, Path] | None = None
     with contextlib.suppress(OSError):
         for place in parent.iterdir():

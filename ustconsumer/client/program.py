@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from ustconsumer.client.elf import find_library, inspect, needs
+from ustconsumer.client.output import OUTER_HOME, outer_home
 from ustconsumer.errors import DecodeError, UsageError
+from ustconsumer.paths import home as user_home
 
 __all__ = ["ProgramError", "environment", "resolve", "why_not_registered"]
 
@@ -48,16 +51,18 @@ def resolve(name: str, env: Mapping[str, str] = os.environ) -> Path:
         candidates = [Path(place or ".") / name for place in path.split(os.pathsep)]
     found: Path | None = None
     for candidate in candidates:
-        if candidate.is_file() and os.access(candidate, os.X_OK):
+        # os.path: a directory of PATH that we may not enter is one that does not have it.
+        is_file = os.path.isfile(candidate)
+        if is_file and os.access(candidate, os.X_OK):
             return candidate
-        if found is None and os.path.lexists(candidate) and ("/" in name or candidate.is_file()):
+        if found is None and (is_file or ("/" in name and os.path.lexists(candidate))):
             found = candidate
     if found is None:
         where = "no such file" if "/" in name else "not in PATH"
         raise ProgramError(f"{name}: program not found ({where}): check its name", 127)
-    if found.is_dir():
+    if os.path.isdir(found):
         raise ProgramError(f"{found}: is a directory, not a program", 126)
-    if not found.exists():
+    if not os.path.exists(found):
         raise ProgramError(f"{found}: program not found (dangling link): check its name", 127)
     raise ProgramError(f"{found}: not executable: `chmod +x` it, or name its interpreter", 126)
 
@@ -69,6 +74,8 @@ def environment(program: Path, home: Path, env: Mapping[str, str]) -> dict[str, 
     goes on writing into its parent's buffers under its parent's name.
     """
     made = {**env, "LTTNG_HOME": str(home)}
+    with contextlib.suppress(UsageError):
+        made[OUTER_HOME] = f"{home}:{user_home(outer_home(env))}"
     preload = env.get("LD_PRELOAD", "")
     if "liblttng-ust-fork" not in preload and _is_native(program):
         library = find_library(_FORK_LIBRARY)

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from ustconsumer.client.output import (
+    OUTER_HOME,
     claim,
     default_output,
     newest_trace,
+    outer_home,
     timestamped,
     unclaim,
 )
@@ -66,13 +68,24 @@ def test_a_used_directory_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_newest_trace(tmp_path: Path) -> None:
+def test_newest_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTTNG_HOME", str(tmp_path))
     with pytest.raises(UsageError, match="no trace below"):
-        newest_trace(tmp_path / "absent")
+        newest_trace()
+    traces = tmp_path / "lttng-traces"
     for name, age in (("old", 20), ("new", 10), ("middle", 15)):
-        metadata = tmp_path / name / "ust" / "uid" / "0" / "64-bit" / "metadata"
+        metadata = traces / name / "ust" / "uid" / "0" / "64-bit" / "metadata"
         metadata.parent.mkdir(parents=True)
         metadata.touch()
         os.utime(metadata, (time.time() - age,) * 2)
-    (tmp_path / "empty").mkdir()
-    assert newest_trace(tmp_path) == tmp_path / "new"
+    (traces / "empty").mkdir()
+    assert newest_trace() == traces / "new"
+
+
+def test_within_a_recorded_command_traces_go_to_the_users_home() -> None:
+    env = {"LTTNG_HOME": "/run/x", OUTER_HOME: "/run/x:/home/u"}
+    assert outer_home(env)["LTTNG_HOME"] == "/home/u"
+    # The command chose another home for what it runs.
+    chosen = {**env, "LTTNG_HOME": "/mine"}
+    assert outer_home(chosen) == chosen
+    assert outer_home({"HOME": "/home/u"}) == {"HOME": "/home/u"}

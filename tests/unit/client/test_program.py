@@ -143,7 +143,11 @@ def test_environment_preloads_the_fork_library(
     home, shell = Path("/h"), Path(sys.executable)
     assert environment(shell, home, {}) == {"LTTNG_HOME": "/h", "LD_PRELOAD": str(library)}
     kept = environment(shell, home, {"LD_PRELOAD": "/mine.so", "LTTNG_HOME": "/other"})
-    assert kept == {"LTTNG_HOME": "/h", "LD_PRELOAD": f"/mine.so:{library}"}
+    assert kept == {
+        "LTTNG_HOME": "/h",
+        "LD_PRELOAD": f"/mine.so:{library}",
+        "DRTRACE_OUTER_HOME": "/h:/other",
+    }
     chosen = {"LD_PRELOAD": "liblttng-ust-fork.so"}
     assert environment(shell, home, chosen)["LD_PRELOAD"] == "liblttng-ust-fork.so"
     # The dynamic linker of a 32-bit program would complain about it on standard error.
@@ -151,3 +155,12 @@ def test_environment_preloads_the_fork_library(
     assert "LD_PRELOAD" not in environment(small, home, {})
     monkeypatch.setattr(module, "find_library", lambda soname: None)
     assert environment(shell, home, {}) == {"LTTNG_HOME": "/h"}
+
+
+def test_a_directory_of_path_that_cannot_be_entered_is_passed_over(tmp_path: Path) -> None:
+    # As root nothing is closed; a path through a file fails the same way.
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    put(tmp_path / "tool", b"")
+    assert resolve("tool", {"PATH": f"{closed}:{tmp_path}/tool:{tmp_path}"}) == tmp_path / "tool"
+    closed.chmod(0o700)
