@@ -104,7 +104,11 @@ class Application:
         self.overdue = False
         self.gone = False
         self.sessions: dict[str, AppSession] = {}
+        #: why it has nothing of a session, by session id; tried again at the next change
+        self.problems: dict[str, str] = {}
         self.settled = -1
+        #: definitions that were refused
+        self.refusals = 0
         self.wake = asyncio.Event()
         self.command: CommandLink
         self.notify: NotifyLink
@@ -125,6 +129,11 @@ class Application:
             if entry.handle == handle:
                 return entry
         return None
+
+    def problem_with(self, session: Session) -> str:
+        """Return why it is not recorded in a session, empty if there is no reason."""
+        entry = self.sessions.get(session.id)
+        return entry.problem if entry else self.problems.get(session.id, "")
 
     def settle(self, revision: int) -> None:
         """Note that it was brought in line with a revision."""
@@ -153,9 +162,11 @@ class Application:
         self.gone = True
         self._release()
 
-    def info(self, problem: str = "") -> AppInfo:
+    def info(self) -> AppInfo:
+        """Return what ``drtrace apps`` shows of it."""
         registration = self.registration
-        problems = [entry.problem for entry in self.sessions.values() if entry.problem]
+        problems = [*self.problems.values()]
+        problems += [entry.problem for entry in self.sessions.values() if entry.problem]
         return AppInfo(
             pid=self.peer.pid,
             # Its own claim: shown, and nothing depends on it.
@@ -168,7 +179,7 @@ class Application:
             tracer=self.tracer,
             state=self.state,
             sessions=sorted(e.session.name for e in self.sessions.values() if e.active),
-            reason=problem or "; ".join(problems),
+            reason="; ".join(problems),
         )
 
     def _release(self) -> None:

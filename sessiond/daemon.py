@@ -104,14 +104,14 @@ class Daemon:
             _, late = await asyncio.wait(waiting, timeout=COMMAND_SECONDS)
             for task in late:
                 task.cancel()
-        return [
-            self._slow_line(app) for app in concerned if not app.gone and app.settled < revision
-        ] + [
-            problem
-            for app in concerned
-            if (entry := app.sessions.get(session.id)) is not None
-            for problem in ([f"application {app}: {entry.problem}"] if entry.problem else [])
-        ]
+        lines = []
+        for app in concerned:
+            if not app.gone and app.settled < revision:
+                lines.append(self._slow_line(app))
+            problem = app.problem_with(session)
+            if problem:
+                lines.append(f"application {app}: {problem}")
+        return lines
 
     def slow(self, session: Session) -> list[str]:
         return [

@@ -26,17 +26,28 @@ __all__ = ["answer"]
 
 _log = logging.getLogger("sessiond")
 
+#: Definitions of one program that are refused with a line each.
+_MAX_LINES = 10
+
 
 def answer(application: Application, request: Request) -> bytes:
     """Return the bytes that answer a request; a refusal is a line in the log."""
     try:
         return _answer(application, request)
     except DeclarationRefusedError as error:
-        _log.warning("application %s: %s", application, error)
+        _complain(application, str(error))
         return _refusal(request, -error.errno)
     except OSError as error:
         _log.error("application %s: cannot write metadata: %s", application, error)
         return _refusal(request, -(error.errno or errno.EIO))
+
+
+def _complain(application: Application, line: str) -> None:
+    application.refusals += 1
+    if application.refusals <= _MAX_LINES:
+        _log.warning("application %s: %s", application, line)
+    elif application.refusals == _MAX_LINES + 1:
+        _log.warning("application %s: more of this is not shown", application)
 
 
 def _answer(application: Application, request: Request) -> bytes:

@@ -131,8 +131,9 @@ class Reconciler:
                 app.peer.uid, app.layout, app.tracer
             )
         except (RingBufferError, OSError) as error:
-            _log.error("session %s, application %s: no buffers: %s", session.name, app, error)
+            app.problems[session.id] = f"session {session.name}: {error}"
             return None
+        app.problems.pop(session.id, None)
         self._check_wanted(session)
         reply = await app.command.run(codec.session())
         entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
