@@ -48,15 +48,23 @@ def run(argv: list[str]) -> int:
         )
         return _UNDEFINED
     try:
+        status = _status(name, rest)
+        # Now, while it can be handled: the interpreter's own flush at exit comes too late.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read our output has enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+def _status(name: str | None, rest: list[str]) -> int:
+    try:
         if name is None:
             return _without_verb(rest)
         return _run_verb(name, VERBS[name], rest)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else _FAILED
-    except BrokenPipeError:
-        # Whoever read our output has enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
 
 
 def _split(argv: list[str]) -> tuple[str | None, list[str]]:
