@@ -102,8 +102,9 @@ class Consumer:
         subscription = self._subscription
         try:
             self._loop()
-            # A destroyed session was stopped: its last packets are closed already.
-            self._finish(final=subscription.orphaned)
+            # A destroyed session was stopped: its last packets are closed already, also
+            # if the registry was gone by the time we read of it.
+            self._finish(final=subscription.orphaned and not subscription.ended)
         finally:
             self._close()
 
