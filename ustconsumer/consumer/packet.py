@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ustconsumer._native.window import Window
 from ustconsumer.errors import RingBufferError
@@ -128,7 +128,8 @@ class Packet:
         if self._data is None:
             import numpy as np
 
-            self._data = np.frombuffer(self._memory, np.uint8)
+            # numpy's stubs list the buffers they know; a Window is one as well.
+            self._data = np.frombuffer(cast("memoryview[int]", self._memory), np.uint8)
         return self._data
 
     def copy(self) -> npt.NDArray[np.uint8]:
