@@ -36,7 +36,7 @@ __all__ = [
     "data",
     "enumerations",
     "metadata",
-    "notify_requests",
+    "notify_messages",
 ]
 
 FIXTURES = Path(__file__).resolve().parent.parent / "unit" / "ctf" / "fixtures"
@@ -83,10 +83,23 @@ def command_socket() -> list[Call]:
     return [call for call in calls() if call.fd == _socket(0)]
 
 
-def notify_requests() -> bytes:
-    """Return what the program sent on its notify socket after the registration."""
-    sent = [call.data for call in calls() if call.fd == _socket(1) and call.direction == "S"]
-    return b"".join(sent)[_REGISTRATION:]
+@functools.cache
+def notify_messages() -> tuple[bytes, ...]:
+    """Return the requests that the program sent on its notify socket, one by one.
+
+    It waits for each answer: what it sends between two answers is one request.
+    """
+    messages: list[bytes] = []
+    before = "R"
+    for call in (call for call in calls() if call.fd == _socket(1)):
+        if call.direction == "S" and len(call.data) != _REGISTRATION:
+            if before == "R":
+                messages.append(b"")
+            messages[-1] += call.data
+            before = "S"
+        else:
+            before = "R"
+    return tuple(messages)
 
 
 @functools.cache
@@ -97,7 +110,8 @@ def answered() -> tuple[Answered, ...]:
     )
     result = []
     at = 0
-    for request in NotifyDecoder().feed(notify_requests()):
+    for message in notify_messages():
+        (request,) = NotifyDecoder().feed(message)
         size = 44 if isinstance(request, EventRequest) else 48
         answer = answers[at : at + size]
         at += size

@@ -77,12 +77,15 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class EnumEntry:
-    """A label for the values from ``start`` to ``end``, both included."""
+    """A label for the values from ``start`` to ``end``, both included.
+
+    An ``automatic`` one has neither (both 0): its value is one more than the entry before
+    it ends with, 0 for the first.
+    """
 
     label: str
     start: int
     end: int
-    #: numbered by the compiler: TSDL states no value
     automatic: bool = False
 
 

@@ -95,14 +95,14 @@ def decode_entries(raw: bytes | memoryview, major: int = 9) -> tuple[EnumEntry, 
     entries = []
     for index in range(count):
         values = layout.get_all(raw, index * layout.size)
-        entries.append(
-            EnumEntry(
-                label=text(values["label"], f"label {index} of an enumeration"),
-                start=_signed(values["start"], values["start_signed"]),
-                end=_signed(values["end"], values["end_signed"]),
-                automatic=bool(values["options"] & _AUTOMATIC),
-            )
-        )
+        label = text(values["label"], f"label {index} of an enumeration")
+        if values["options"] & _AUTOMATIC:
+            # The tracer sends -1: readers number the label, from the one before.
+            entries.append(EnumEntry(label, 0, 0, automatic=True))
+        else:
+            start = _signed(values["start"], values["start_signed"])
+            end = _signed(values["end"], values["end_signed"])
+            entries.append(EnumEntry(label, start, end))
     return tuple(entries)
 
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Rows of the application protocol against the structures of the installed headers."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ustconsumer.abi.application import APPLICATION_LAYOUTS, AtypeNumber
+from ustconsumer.abi.rows import Layout
+
+ABI = APPLICATION_LAYOUTS[9]
+
+# Member of struct lttng_ust_ctl_field by atype and row; "*" stands for the row's own name.
+INTEGER = {
+    "size": "size",
+    "signed": "signedness",
+    "reverse_byte_order": "reverse_byte_order",
+    "base": "base",
+    "encoding": "encoding",
+    "alignment": "alignment",
+}
+
+
+def integer(prefix: str, member: str) -> dict[str, str]:
+    return {prefix + ours: f"{member}.{theirs}" for ours, theirs in INTEGER.items()}
+
+
+def basic(prefix: str, member: str) -> dict[str, str]:
+    return {prefix + "atype": f"{member}.atype"} | integer(prefix, f"{member}.u.basic.integer")
+
+
+LEGACY_ENUM = "type.u.legacy.basic.enumeration"
+LEGACY_SEQUENCE = "type.u.legacy.sequence"
+FIELDS: dict[int, dict[str, str]] = {
+    AtypeNumber.INTEGER: integer("", "type.u.integer"),
+    AtypeNumber.FLOAT: {
+        name: f"type.u._float.{name}"
+        for name in ("exp_dig", "mant_dig", "reverse_byte_order", "alignment")
+    },
+    AtypeNumber.STRING: {"encoding": "type.u.string.encoding"},
+    AtypeNumber.ENUM: {
+        "enum_name": "type.u.enum_nestable.name",
+        "enum_id": "type.u.enum_nestable.id",
+    },
+    AtypeNumber.ARRAY: {
+        "length": "type.u.array_nestable.length",
+        "alignment": "type.u.array_nestable.alignment",
+    },
+    AtypeNumber.SEQUENCE: {
+        "length_name": "type.u.sequence_nestable.length_name",
+        "alignment": "type.u.sequence_nestable.alignment",
+    },
+    AtypeNumber.STRUCT: {
+        "count": "type.u.struct_nestable.nr_fields",
+        "alignment": "type.u.struct_nestable.alignment",
+    },
+    AtypeNumber.VARIANT: {
+        "count": "type.u.variant_nestable.nr_choices",
+        "tag_name": "type.u.variant_nestable.tag_name",
+        "alignment": "type.u.variant_nestable.alignment",
+    },
+    AtypeNumber.LEGACY_ENUM: {"enum_name": f"{LEGACY_ENUM}.name", "enum_id": f"{LEGACY_ENUM}.id"}
+    | integer("container_", f"{LEGACY_ENUM}.container_type"),
+    AtypeNumber.LEGACY_ARRAY: {"length": "type.u.legacy.array.length"}
+    | basic("element_", "type.u.legacy.array.elem_type"),
+    AtypeNumber.LEGACY_SEQUENCE: basic("length_", f"{LEGACY_SEQUENCE}.length_type")
+    | basic("element_", f"{LEGACY_SEQUENCE}.elem_type"),
+    AtypeNumber.LEGACY_VARIANT: {
+        "count": "type.u.legacy.variant.nr_choices",
+        "tag_name": "type.u.legacy.variant.tag_name",
+    },
+    AtypeNumber.LEGACY_STRUCT: {"count": "type.u.legacy._struct.nr_fields"},
+}
+#: What names its members in full in the column ``source``.
+PAYLOADS = [
+    *(ABI.tracer_version, ABI.tracepoint, ABI.channel, ABI.stream, ABI.event, ABI.context),
+    ABI.enum_entry,
+]
+
+
+def expressions() -> list[tuple[str, Layout, str, str, str]]:
+    """Return (label, layout, row, structure, member) of every row that a public header shows."""
+    found = []
+    for atype, members in FIELDS.items():
+        layout = ABI.fields[atype]
+        members = {"name": "name", "atype": "type.atype"} | members
+        # A row without a member here, or the reverse, is a mistake of this table.
+        assert {row.name for row in layout} == set(members), layout.name
+        for name, member in members.items():
+            found.append((layout.name, layout, name, "lttng_ust_ctl_field", member))
+    for layout in PAYLOADS:
+        for row in layout:
+            structure, _, member = row.source.partition(".")
+            found.append((layout.name, layout, row.name, structure, member))
+    return found
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_rows_are_those_of_the_headers(tmp_path: Path) -> None:
+    rows = expressions()
+    lines = "\n".join(
+        f'printf("%zu %zu %zu\\n", offsetof(struct {structure}, {member}), '
+        f"sizeof(((struct {structure} *) 0)->{member}), sizeof(struct {structure}));"
+        for _, _, _, structure, member in rows
+    )
+    source = tmp_path / "probe.c"
+    source.write_text(
+        "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n"
+        "#include <lttng/ust-abi.h>\n#include <lttng/ust-ctl.h>\n"
+        f"int main(void)\n{{\n{lines}\nreturn 0;\n}}\n"
+    )
+    subprocess.run(["gcc", "-o", tmp_path / "probe", source], check=True)
+    output = subprocess.run([tmp_path / "probe"], check=True, capture_output=True, text=True)
+    measured = [tuple(map(int, line.split())) for line in output.stdout.splitlines()]
+    ours = [
+        (layout.offset(name), layout.field_size(name), layout.size)
+        for _, layout, name, _, _ in rows
+    ]
+    labels = [f"{label}.{name}" for label, _, name, _, _ in rows]
+    assert dict(zip(labels, ours, strict=True)) == dict(zip(labels, measured, strict=True))

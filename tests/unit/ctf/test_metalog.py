@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from ustconsumer.ctf.metalog import HEADER_SIZE, MAGIC, MetadataLogReader, MetadataLogWriter
+from ustconsumer.errors import LayoutError
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[MetadataLogWriter, MetadataLogReader]]:
+    writer = MetadataLogWriter(os.memfd_create("log"))
+    reader = MetadataLogReader(writer.reopen_read_only())
+    yield writer, reader
+    reader.close()
+    writer.close()
+
+
+def test_reader_gets_each_text_once(log: tuple[MetadataLogWriter, MetadataLogReader]) -> None:
+    writer, reader = log
+    assert reader.read() == b""
+    writer.append("one\n")
+    writer.append("zwölf\n")
+    assert reader.read() == "one\nzwölf\n".encode()
+    assert reader.read() == b""
+    writer.append("three\n")
+    assert reader.read() == b"three\n"
+
+
+def test_reader_cannot_write(log: tuple[MetadataLogWriter, MetadataLogReader]) -> None:
+    writer, _ = log
+    fd = writer.reopen_read_only()
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(fd, b"x", 0)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "24 byte header"),
+        (struct.pack("<QQQ", MAGIC + 1, 0, 0), "magic"),
+        (struct.pack("<QQQ", MAGIC, 0, 1 << 40), "length"),
+        (struct.pack("<QQQ", MAGIC, 0, 5).ljust(HEADER_SIZE, b"\0") + b"text", "text"),
+    ],
+)
+def test_log_that_lies(content: bytes, complaint: str) -> None:
+    fd = os.memfd_create("log")
+    os.pwrite(fd, content, 0)
+    reader = MetadataLogReader(fd)
+    try:
+        with pytest.raises(LayoutError, match=complaint):
+            reader.read()
+    finally:
+        reader.close()
+
+
+def test_log_that_shrinks() -> None:
+    fd = os.memfd_create("log")
+    writer = MetadataLogWriter(os.dup(fd))
+    reader = MetadataLogReader(writer.reopen_read_only())
+    try:
+        writer.append("text")
+        assert reader.read() == b"text"
+        os.pwrite(fd, struct.pack("<Q", 3), 16)
+        with pytest.raises(LayoutError, match="length"):
+            reader.read()
+        # A new version starts over.
+        os.pwrite(fd, struct.pack("<Q", 1), 8)
+        assert reader.read() == b"tex"
+    finally:
+        reader.close()
+        writer.close()
+        os.close(fd)
