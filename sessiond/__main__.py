@@ -24,6 +24,9 @@ __all__ = ["main"]
 
 _log = logging.getLogger("sessiond")
 
+#: What goes to ``--ready-fd`` when the sockets listen.
+_READY = b"\n"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a registry; return the exit status."""
@@ -36,16 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     _name_process("ltt-sessiond")
     with contextlib.suppress(FileNotFoundError):
-        # We are about to outlive whoever started us, and must not hold their directory.
-        options.rundir = options.rundir and os.path.abspath(options.rundir)
+        # A daemon leaves the directory it was started in.
+        options.rundir = os.path.abspath(options.rundir) if options.rundir else None
+    foreground = -1
     try:
         rendezvous = Rendezvous(default_rundir(options.rundir), options.group)
         rendezvous.check_alone()
         if options.daemonize:
-            _daemonize()
-        return _serve(options, rendezvous)
+            foreground = _daemonize()
+        return _serve(options, rendezvous, foreground)
     except UsageError as error:
-        print(f"ltt-sessiond: {error}", file=sys.stderr)
+        line = f"ltt-sessiond: {error}\n"
+        if foreground >= 0:
+            os.write(foreground, line.encode())
+        else:
+            sys.stderr.write(line)
         return 1
 
 
@@ -74,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace, rendezvous: Rendezvous) -> int:
+def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:
     # Forked while there is one thread and neither lock nor socket to inherit.
     spawner = start_spawner(rendezvous.rundir)
     try:
@@ -98,7 +106,7 @@ def _serve(options: argparse.Namespace, rendezvous: Rendezvous) -> int:
                 _log.warning("%s", error)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_run(options, access, rendezvous, apps, control, spawner))
+                runner.run(_run(options, access, rendezvous, apps, control, spawner, foreground))
         finally:
             if word is not None:
                 word.reset()
@@ -114,14 +122,15 @@ async def _run(
     apps: socket.socket,
     control: socket.socket,
     spawner: Spawner,
+    foreground: int,
 ) -> None:
     from sessiond.daemon import Daemon
 
     daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir))
-    if options.ready_fd >= 0:
-        os.write(options.ready_fd, b"\n")
-        os.close(options.ready_fd)
-    _detach()
+    for fd in (options.ready_fd, foreground):
+        if fd >= 0:
+            os.write(fd, _READY)
+            os.close(fd)
     await daemon.run(options.lifeline)
 
 
@@ -139,35 +148,32 @@ def _name_process(name: str) -> None:
         Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
-def _daemonize() -> None:
-    """Go to the background; the foreground process stays until the registry listens or fails."""
+def _daemonize() -> int:
+    """Go to the background; return where to say `_READY`, or in a line why not.
+
+    The foreground process stays until then: it passes the line on and exits. We keep
+    nothing of its terminal or pipes, nor do our children: a shell that captures its
+    output would wait for us.
+    """
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
-        # Its end without a byte is a failure, whose line is on stderr already.
-        os._exit(0 if os.read(reading, 1) else 1)
+        said = os.read(reading, 4096)
+        if said != _READY:
+            sys.stderr.write(said.decode(errors="replace") or "ltt-sessiond: died at its start\n")
+            sys.stderr.flush()
+        os._exit(said != _READY)
     os.close(reading)
     os.setsid()
     if os.fork():
         os._exit(0)
-    _background.append(writing)
-    os.chdir("/")
-
-
-#: Write end of the pipe on which the foreground process waits.
-_background: list[int] = []
-
-
-def _detach() -> None:
-    """Let the foreground process go, and its terminal with it."""
-    while _background:
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
         os.close(null)
-        fd = _background.pop()
-        os.write(fd, b"\n")
-        os.close(fd)
+    os.chdir("/")
+    return writing
 
 
 if __name__ == "__main__":

@@ -53,8 +53,13 @@ class RunningRegistry:
 
 
 @contextlib.contextmanager
-def running_registry(rundir: Rundir, *options: str) -> Iterator[RunningRegistry]:
-    """Run a private registry until the end of the block; it must end well."""
+def running_registry(
+    rundir: Rundir, *options: str, private: bool = True
+) -> Iterator[RunningRegistry]:
+    """Run a registry until the end of the block; it must end well.
+
+    Lasting ones (not ``private``) of one uid share a wait word: one at a time.
+    """
     log = rundir.home / "registry.log"
     reading, writing = os.pipe()
     with contextlib.ExitStack() as stack:
@@ -66,7 +71,7 @@ def running_registry(rundir: Rundir, *options: str) -> Iterator[RunningRegistry]
                 "sessiond",
                 "--rundir",
                 rundir.path,
-                "--private",
+                *(("--private",) if private else ()),
                 "--ready-fd",
                 str(writing),
                 *options,

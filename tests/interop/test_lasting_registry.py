@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""A registry that stays: in the background, noticed by programs that ran before it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import processes
+from helpers.apps import Apps
+from helpers.registry import running_registry, until
+from helpers.rundir import Rundir
+
+from ustconsumer.client.registry import connect
+from ustconsumer.errors import BrokenResourceError
+
+
+def _wait_word(uid: int) -> int:
+    # facts, application protocol 1.3: an i32, 0 no daemon, 1 a daemon listens.
+    word = Path("/dev/shm") / f"lttng-ust-wait-8-{uid}"  # noqa: S108 (liblttng-ust's own)
+    return int.from_bytes(word.read_bytes()[:4], "little")
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_programs_that_wait_are_woken(user_rundir: Rundir, apps: Apps) -> None:
+    uid = user_rundir.user.uid
+    early = user_rundir.start([apps.sleeper, "5", "--ready", user_rundir.home / "ready"])
+    until((user_rundir.home / "ready").exists, "the program runs")
+    with running_registry(user_rundir, private=False) as registry:
+        assert _wait_word(uid) == 1
+        until(lambda: early.pid in registry.applications(), "it notices the registry")
+        assert registry.applications()[early.pid].tracer.startswith("2.")
+    assert _wait_word(uid) == 0
+    # It goes on without a registry, and is there for the next one.
+    assert early.poll() is None
+    with running_registry(user_rundir, private=False) as registry:
+        until(lambda: early.pid in registry.applications(), "it notices the next registry")
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_a_private_registry_leaves_others_asleep(user_rundir: Rundir, apps: Apps) -> None:
+    uid = user_rundir.user.uid
+    with running_registry(user_rundir) as registry:
+        program = user_rundir.start([apps.sleeper, "5"])
+        until(lambda: program.pid in registry.applications(), "the program registers")
+        assert _wait_word(uid) == 0
+
+
+def test_in_the_background(user_rundir: Rundir) -> None:
+    starter = user_rundir.start_python(
+        "-m", "sessiond", "--rundir", user_rundir.path, "--daemonize", stderr=subprocess.PIPE
+    )
+    _, said = starter.communicate()
+    assert (starter.returncode, said) == (0, b"")
+    second = user_rundir.start_python(
+        "-m", "sessiond", "--rundir", user_rundir.path, "--daemonize", stderr=subprocess.PIPE
+    )
+    _, said = second.communicate()
+    assert second.returncode == 1
+    assert said.count(b"\n") == 1
+    with connect(user_rundir.path) as registry:
+        pid = registry.connection.welcome.pid
+        assert registry.connection.welcome.uid == user_rundir.user.uid
+        assert os.getsid(pid) != os.getsid(0)
+        registry.shutdown()
+    assert processes.ended(pid, 60)
+    assert list(user_rundir.path.iterdir()) == []
+    with pytest.raises(BrokenResourceError):
+        connect(user_rundir.path)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_it_ends_with_its_lifeline(user_rundir: Rundir, private: bool) -> None:
+    reading, writing = os.pipe()
+    options = ["--private"] if private else []
+    registry = user_rundir.start_python(
+        *("-m", "sessiond", "--rundir", user_rundir.path, "--lifeline", str(reading), *options),
+        pass_fds=(reading,),
+    )
+    os.close(reading)
+    until((user_rundir.path / "drtrace.sock").exists, "it listens")
+    os.close(writing)
+    assert registry.wait() == 0
+    assert list(user_rundir.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_first(rundir: Rundir, apps: Apps, number: signal.Signals) -> None:
+    with running_registry(rundir) as registry:
+        session = registry.client.create("end", rundir.home / "trace")
+        session.enable_event("flood:*")
+        assert session.start() == []
+        program = rundir.start([apps.flood, "5"])
+        assert program.wait() == 0
+        registry.process.send_signal(number)
+        assert registry.process.wait() == 0
+        assert registry.log() == []
+    trace = rundir.home / "trace" / "ust" / "uid" / str(rundir.user.uid) / "64-bit"
+    # One packet of 4096 bytes in the stream of the CPU the program ran on, at least.
+    assert sum(path.stat().st_size for path in trace.glob("channel0_[0-9]*")) >= 4096
+    assert (trace / "metadata").exists()
