@@ -14,8 +14,13 @@ from helpers.apps import Apps, build
 from helpers.peers import PEERS, need
 from helpers.rundir import Rundir, private_rundir
 from helpers.users import User, ordinary_user, tester
+from hypothesis import settings
 
 _APPS_DIRECTORY: pytest.StashKey[Path] = pytest.StashKey()
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

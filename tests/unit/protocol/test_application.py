@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from helpers import captured
@@ -157,7 +158,7 @@ def test_registration_that_is_none(offset: int, value: int, complaint: str) -> N
         ({"alignments": {"uint8": 8, "uint64": 64}}, "padded"),
     ],
 )
-def test_refusal(changes: dict[str, object], reason: str) -> None:
+def test_refusal(changes: dict[str, Any], reason: str) -> None:
     registration = parse_registration(captured.command_socket()[0].data)
     assert (reason in refusal(registration._replace(**changes))) is True
     assert bool(refusal(registration._replace(**changes))) is bool(reason)
@@ -227,7 +228,7 @@ def test_a_step_can_wait_for_a_reply_before_the_next() -> None:
 
 
 def test_what_must_not_be_sent() -> None:
-    refused = [
+    refused: list[Callable[[], Command]] = [
         lambda: channel(3, b"", 9),
         lambda: channel(3, bytes((1 << 20) + 1), 9),
         lambda: context(4, "cpu_id"),
