@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trace format: field types, metadata text, packets, walking records."""
+"""Common Trace Format: field types, metadata text and packets, walking records; no numpy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Codecs without I/O: bytes in, messages out."""
+"""Codecs without I/O: bytes in, messages out. ``application`` and ``control``."""
 
 from __future__ import annotations
 
