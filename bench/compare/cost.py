@@ -8,7 +8,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["children", "cpu_seconds", "descendants", "private_bytes", "processes_named", "pss_bytes"]
+__all__ = [
+    "children",
+    "cpu_seconds",
+    "descendants",
+    "private_bytes",
+    "processes_named",
+    "pss_bytes",
+]
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:

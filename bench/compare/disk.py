@@ -115,7 +115,9 @@ def _print(size: str, pairs: list[list[Run]]) -> None:
         gb = statistics.median(run.bytes for run in runs) / 1e9
         discarded = statistics.median(run.discarded for run in runs)
         seconds = statistics.median(run.seconds for run in runs)
-        print(f"{size:>10} {name:>6} {cpu:9.3f} {every:9.3f} {gb:7.3f} {discarded:10.0f} {seconds:7.2f}")
+        print(
+            f"{size:>10} {name:>6} {cpu:9.3f} {every:9.3f} {gb:7.3f} {discarded:10.0f} {seconds:7.2f}"
+        )
     ratio = statistics.median(a.per_gb / b.per_gb for a, b in pairs)
     lost = [a.discarded / b.discarded for a, b in pairs if b.discarded]
     told = f"{statistics.median(lost):.2f}" if lost else "no losses"

@@ -24,6 +24,11 @@ __all__ = [
     "DRAIN_HELD",
     "DRAIN_LIE",
     "DRAIN_MORE",
+    "PUMP_IDLE",
+    "PUMP_READY",
+    "PUMP_STOPPED",
+    "PUMP_TIME",
+    "PUMP_WORD",
     "Ring",
     "RingSet",
 ]
@@ -139,6 +144,7 @@ cdef class Ring:
         s.stream_id = stream_id
         s.cpu = cpu
         s.wake_fd = wake_fd
+        s.data_fd = s.index_fd = -1
         PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
         self._exported = True
         self._s.base = <char *> self._view.buf
@@ -382,6 +388,11 @@ cdef class Ring:
             raise RingBufferError(_LIES[self._s.lie])
         return page, packet_size
 
+    def assign(self, int data_fd, int index_fd=-1):
+        """Give the ring its files, for `RingSet.pump`; -1 takes them away. Not owned."""
+        self._s.data_fd = data_fd
+        self._s.index_fd = index_fd
+
     def drain(self, int data_fd, int index_fd, uint64_t max_bytes, uint64_t batch=65536):
         """Move readable packets to a file: data, then index, then the consumed position.
 
@@ -417,54 +428,4 @@ cdef class Ring:
         return status
 
 
-cdef class RingSet:
-    """Rings that one loop watches; scanning them costs no Python per ring."""
-
-    cdef list _rings
-
-    def __cinit__(self):
-        self._rings = []
-
-    def add(self, Ring ring not None):
-        """Watch a ring."""
-        self._rings.append(ring)
-
-    def remove(self, Ring ring not None):
-        """Stop watching a ring."""
-        self._rings.remove(ring)
-
-    def __len__(self):
-        return len(self._rings)
-
-    def scan(self):
-        """Return the rings whose next sub-buffer can be read now, in order of addition."""
-        cdef Ring ring
-        cdef list ready = []
-        for item in self._rings:
-            ring = <Ring> item
-            if ring._exported and _readable(&ring._s):
-                ready.append(ring)
-        return ready
-
-    def set_active(self, uint64_t value):
-        """Store ``active_readers`` in every ring, then a full barrier.
-
-        With 0 writers skip the wake-up; after storing 1 the caller scans again before
-        it sleeps, so a packet delivered in between is not missed.
-        """
-        cdef Ring ring
-        for item in self._rings:
-            ring = <Ring> item
-            if ring._exported:
-                rb_store(_word(&ring._s, ring._s.active_readers), value)
-        rb_fence()
-
-    def lost(self):
-        """Return the events lost so far, all rings together."""
-        cdef Ring ring
-        cdef uint64_t total = 0
-        for item in self._rings:
-            ring = <Ring> item
-            if ring._exported:
-                total += _lost(&ring._s)
-        return total
+include "ringset.pxi"

@@ -36,6 +36,10 @@ cdef extern from *:
         char zero = 0;
         if (fd >= 0 && write(fd, &zero, 1) < 0) { }
     }
+    static inline void rb_pause(uint64_t ns) {
+        struct timespec ts = { (time_t) (ns / 1000000000ull), (long) (ns % 1000000000ull) };
+        nanosleep(&ts, (struct timespec *) 0);
+    }
     #define RB_IOV 64
     """
     uint64_t rb_load(const void *) nogil
@@ -49,6 +53,7 @@ cdef extern from *:
     void rb_fence() nogil
     uint64_t rb_now() nogil
     void rb_kick(int) nogil
+    void rb_pause(uint64_t) nogil
     uint64_t htobe64(uint64_t) nogil
     struct iovec:
         void *iov_base
@@ -106,7 +111,8 @@ cdef struct RingState:
     uint32_t stream_id
     uint32_t cpu
     int wake_fd
-    # What draining keeps: ends of the two files, totals, what went wrong.
+    # What draining keeps: the two files and their ends, totals, what went wrong.
+    int data_fd, index_fd
     uint64_t data_offset, index_offset, last_discarded
     uint64_t packet_count, byte_count
     int error

@@ -13,6 +13,8 @@ from ustconsumer._native.ring import (
     DRAIN_HELD,
     DRAIN_LIE,
     DRAIN_MORE,
+    PUMP_IDLE,
+    PUMP_WORD,
     Ring,
 )
 from ustconsumer._native.window import Window
@@ -22,12 +24,14 @@ from ustconsumer.consumer.packet import Packet
 from ustconsumer.consumer.sink import DrainingWriter, Sink, Writer
 from ustconsumer.consumer.subscription import MappedStream, Subscription
 from ustconsumer.errors import RingBufferError
-from ustconsumer.protocol.control import ConsumerStats, Drain
+from ustconsumer.protocol.control import ConsumerStats
 
 __all__ = ["Consumer"]
 
-#: Bytes of one stream moved before the next stream gets its turn.
+#: Bytes moved before others (streams, the registry) get their turn.
 _TURN = 4 << 20
+#: The same as a time: the registry's pushes wait no longer than this.
+_SLICE_NS = 10_000_000
 #: Seconds an idle consumer sleeps before it looks without having been woken: a wake-up
 #: may be lost with the writer that owed it.
 _RESCAN = 1.0
@@ -112,54 +116,56 @@ class Consumer:
 
     def _loop(self) -> None:
         subscription = self._subscription
-        rings = subscription.rings
-        before = time.monotonic()
-        while not subscription.ended:
-            ready = self._ready()
-            now = time.monotonic()
-            if ready:
-                fill = self._pass(ready)
-                if subscription.wait(0):
-                    break
-                pause = self._pacer.pause(fill, now - before)
-                if pause > 0:
-                    time.sleep(pause)
-            else:
-                # Store 1, full barrier, look again, sleep: a packet delivered before the
-                # store is found now, one delivered after it wakes us.
-                rings.set_active(1)
-                if not self._ready():
-                    if subscription.wait(_RETRY if self._failed else _RESCAN):
-                        break
-                    self._pacer.pause(0.0, 0.0)
-                rings.set_active(0)
-            before = now
+        while not (subscription.ended or (subscription.orphaned and subscription.writers_gone)):
+            stopped = subscription.wait(0) if self._move() else self._sleep()
+            if stopped:
+                return
             if subscription.drains:
                 for drain in subscription.drains:
                     self._finish(drain.final)
-                    self._answer(drain)
+                    subscription.drained(drain, self.stats())
                 subscription.drains.clear()
-            if subscription.orphaned and subscription.writers_gone:
-                break
 
-    def _ready(self) -> list[Ring]:
-        """Return the readable rings, without those whose sink failed a moment ago."""
-        ready = self._subscription.rings.scan()
-        if ready and self._failed:
-            now = time.monotonic()
-            ready = [ring for ring in ready if self._failed.get(ring, 0.0) <= now]
-        return ready
-
-    def _pass(self, ready: list[Ring]) -> float:
-        """Move what is readable; return how full the fullest buffer was found, in [0, 1]."""
-        self._sync_metadata()
-        fill = 0.0
-        for ring in ready:
-            geometry = self._subscription.streams[ring].stream.geometry
-            consumed, produced = ring.positions()
-            fill = max(fill, ((produced - consumed) & (2**64 - 1)) / geometry.buf_size)
+    def _move(self) -> bool:
+        """Move what is readable for a moment; return whether there may be more."""
+        self._retry()
+        rings = self._subscription.rings
+        reason, ring, fill = rings.pump(_SLICE_NS, _TURN, int(self._pacer.pause_s * 1e9))
+        self._pacer.found(fill)
+        if reason == PUMP_WORD:
+            self._sync_metadata()
+        elif ring is not None:
+            # A sink in Python, or one that stopped: `_drain` finds out why.
             self._drain(ring, _TURN)
-        return min(fill, 1.0)
+        for writer in self._writers.values():
+            if isinstance(writer, DrainingWriter):
+                writer.settle()
+        return reason != PUMP_IDLE
+
+    def _sleep(self) -> bool:
+        """Sleep until there is something to do; return whether `stop_fd` was written."""
+        rings = self._subscription.rings
+        # Store 1, full barrier, look again, sleep: a packet delivered before the store
+        # is found now, one delivered after it wakes us.
+        rings.set_active(1)
+        stopped = False
+        if not rings.scan():
+            stopped = self._subscription.wait(_RETRY if self._failed else _RESCAN)
+        rings.set_active(0)
+        return stopped
+
+    def _retry(self) -> None:
+        """Try the rings again whose sink could not take packets a moment ago."""
+        if not self._failed:
+            return
+        now = time.monotonic()
+        for ring, when in list(self._failed.items()):
+            if when <= now:
+                del self._failed[ring]
+                self._subscription.rings.add(ring)
+                self._drain(ring, _TURN)
+        if not self._failed:
+            self._report("the output takes packets again")
 
     def _drain(self, ring: Ring, max_bytes: int) -> int:
         """Move packets of one ring; deal with what stops it."""
@@ -179,10 +185,6 @@ class Consumer:
         except RingBufferError as error:
             self._give_up(ring, str(error))
             return DRAIN_LIE
-        if ring in self._failed:
-            del self._failed[ring]
-            if not self._failed:
-                self._report("the output takes packets again")
         return status
 
     def _deliver(self, ring: Ring, writer: Writer, max_bytes: int) -> int:
@@ -215,6 +217,8 @@ class Consumer:
     def _finish(self, final: bool) -> None:
         """Drain every ring; with ``final``, close the packets being written and drain those."""
         deadline = time.monotonic() + _HELD_LIMIT
+        for ring in self._failed:
+            self._subscription.rings.add(ring)
         self._failed.clear()
         self._drain_all(deadline)
         if final:
@@ -244,9 +248,6 @@ class Consumer:
                 return
             time.sleep(0.01)
 
-    def _answer(self, drain: Drain) -> None:
-        self._subscription.drained(drain, self.stats())
-
     def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
@@ -264,18 +265,22 @@ class Consumer:
         writer = self._sink.open(mapped.stream)
         if isinstance(writer, DrainingWriter):
             writer.attach(mapped.ring)
+        self._pacer.add_buffer(mapped.stream.geometry.buf_size)
         self._writers[mapped.ring] = writer
 
     def _sink_failed(self, ring: Ring, error: OSError) -> None:
         """Stop taking from a ring for a moment: its buffer fills, then events are discarded."""
         if not self._failed:
             self._problem(f"output: {error.strerror or error}; events are discarded meanwhile")
+        if ring not in self._failed:
+            self._subscription.rings.remove(ring)
         self._failed[ring] = time.monotonic() + _RETRY
 
     def _give_up(self, ring: Ring, reason: str) -> None:
         """Close a stream that contradicts itself; the others go on."""
         mapped = self._subscription.streams[ring]
-        self._subscription.drop(mapped)
+        if self._failed.pop(ring, None) is None:
+            self._subscription.rings.remove(ring)
         self._writers.pop(ring).close()
         self._problem(f"stream {mapped.stream.trace.path}/{mapped.stream.name} closed: {reason}")
 

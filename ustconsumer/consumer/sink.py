@@ -33,10 +33,13 @@ class DrainingWriter(Writer, Protocol):
     """A writer that moves packets natively, without Python per packet."""
 
     def attach(self, ring: Ring) -> None:
-        """Learn the ring before the first drain: go on where an earlier consumer stopped."""
+        """Take the ring: go on where an earlier consumer stopped, `Ring.assign` the files."""
 
     def drain(self, ring: Ring, max_bytes: int) -> int:
         """Move readable packets; return a ``DRAIN_*`` value of `ustconsumer._native.ring`."""
+
+    def settle(self) -> None:
+        """Packets were moved, or not: called between passes, at least every few megabytes."""
 
 
 class Sink(Protocol):

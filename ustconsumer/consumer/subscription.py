@@ -171,10 +171,6 @@ class Subscription:
             self._wake_fd = -1
         self._connection.close()
 
-    def drop(self, mapped: MappedStream) -> None:
-        """Stop watching a stream that lies; its memory stays mapped until `close`."""
-        self.rings.remove(mapped.ring)
-
     def _tell(self, message: Message) -> None:
         try:
             if not self.orphaned:
@@ -224,7 +220,10 @@ class Subscription:
                 message.trace, message.path, bytes.fromhex(message.uuid.replace("-", "")),
                 message.uid,
             )  # fmt: skip
-            self.traces[message.trace] = (trace, MetadataLogReader(fds.pop()))
+            log = MetadataLogReader(fds.pop())
+            self.traces[message.trace] = (trace, log)
+            for offset in log.words:
+                self.rings.watch(log.header, offset)
         elif isinstance(message, StreamAdded):
             _expect(message, fds, 1)
             problem = ""

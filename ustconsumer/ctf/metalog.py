@@ -10,6 +10,7 @@ may use that many bytes. ``version`` changes when the text starts over.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 
@@ -70,10 +71,17 @@ class MetadataLogReader:
         Readable descriptor of the log; owned by this object.
     """
 
+    #: Offsets in `header` of the words that change when there is something to read.
+    words = (8, 16)
+
     def __init__(self, fd: int):
         self._fd = fd
         self.offset = 0
         self.version = 0
+        if os.fstat(fd).st_size < _HEADER.size:
+            raise LayoutError("metadata log", f"{_HEADER.size} byte header", os.fstat(fd).st_size)
+        #: The header in memory, read-only.
+        self.header = mmap.mmap(fd, _HEADER.size, prot=mmap.PROT_READ)
 
     def read(self) -> bytes:
         """Return the text committed since the last call, empty if there is none.

@@ -18,6 +18,7 @@ from ustconsumer.abi.packet import (
     METADATA_PACKET,
 )
 from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.packets import MetadataPacketWriter
 from ustconsumer.errors import UsageError
 
@@ -135,6 +136,7 @@ class DiskWriter:
 
     def __init__(self, data: Path, index: Path) -> None:
         self._data_path = data
+        self._ring: Ring | None = None
         self._index_fd = -1
         self._data_fd = _open(data)
         try:
@@ -146,6 +148,8 @@ class DiskWriter:
 
     def attach(self, ring: Ring) -> None:
         """Go on where the files end: exactly once on disk, whoever was killed when."""
+        self._ring = ring
+        ring.assign(self._data_fd, self._index_fd)
         ring.data_offset = self._data_end
         ring.index_offset = self._index_end
         ring.last_discarded = self._discarded
@@ -158,6 +162,11 @@ class DiskWriter:
     def drain(self, ring: Ring, max_bytes: int) -> int:
         """Move readable packets to the files; see `Ring.drain`."""
         return ring.drain(self._data_fd, self._index_fd, max_bytes)
+
+    def settle(self) -> None:
+        """Start write-back of what has gathered."""
+        if self._ring is not None:
+            self._writeback.advance(self._ring.data_offset)
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets without a ring: data, then index."""
@@ -173,6 +182,8 @@ class DiskWriter:
 
     def close(self) -> None:
         """Close both files."""
+        if self._ring is not None:
+            self._ring.assign(-1)
         for fd in (self._data_fd, self._index_fd):
             if fd >= 0:
                 os.close(fd)
@@ -204,6 +215,7 @@ class DiskWriter:
             raise UsageError(f"{self._data_path} is shorter than its index says")
         os.ftruncate(self._index_fd, self._index_end)
         os.ftruncate(self._data_fd, self._data_end)
+        self._writeback = WriteBack(self._data_fd, self._data_end)
 
 
 def _plain_name(name: str) -> str:

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3
+"""Several rings watched by one loop, and the part of that loop that needs no Python."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+
+# What `RingSet.pump` ended on.
+PUMP_IDLE = 0      # a pass found nothing to move
+PUMP_TIME = 1      # the time or the bytes are used up
+PUMP_WORD = 2      # a watched word changed; nothing was moved since
+PUMP_READY = 3     # a ring without a file is readable
+PUMP_STOPPED = 4   # a ring's drain ended in DRAIN_ERRNO or DRAIN_LIE
+
+cdef enum:
+    _PUMP_IDLE = 0
+    _PUMP_TIME = 1
+    _PUMP_WORD = 2
+    _PUMP_READY = 3
+    _PUMP_STOPPED = 4
+    MAX_WORDS = 64
+
+
+cdef class RingSet:
+    """Rings that one loop watches; looking at them costs no Python per ring.
+
+    Not thread-safe: one thread at a time, and no ring in two sets.
+    """
+
+    cdef list _rings
+    cdef RingState **_states
+    cdef size_t _count
+    cdef list _owners
+    cdef uint64_t *_words[MAX_WORDS]
+    cdef uint64_t _seen[MAX_WORDS]
+    cdef int _nr_words
+
+    def __cinit__(self):
+        self._rings = []
+        self._owners = []
+        self._states = NULL
+        self._count = 0
+        self._nr_words = 0
+
+    def __dealloc__(self):
+        PyMem_Free(self._states)
+
+    def __len__(self):
+        return self._count
+
+    def add(self, Ring ring not None):
+        """Watch a ring; once released it is passed over."""
+        cdef void *grown
+        ring._check()
+        grown = PyMem_Realloc(self._states, (self._count + 1) * sizeof(RingState *))
+        if grown == NULL:
+            raise MemoryError
+        self._states = <RingState **> grown
+        self._states[self._count] = &ring._s
+        self._rings.append(ring)
+        self._count += 1
+
+    def remove(self, Ring ring not None):
+        """Stop watching a ring."""
+        cdef size_t at = self._rings.index(ring)
+        del self._rings[at]
+        self._count -= 1
+        while at < self._count:
+            self._states[at] = self._states[at + 1]
+            at += 1
+
+    def watch(self, memory, Py_ssize_t offset):
+        """Have `pump` return when this aligned word changes (the length of a metadata log).
+
+        Parameters
+        ----------
+        memory : buffer
+            Kept until the set goes; a read-only one is fine.
+        offset : int
+
+        Raises
+        ------
+        IndexError
+            There is no such word, or no room for another one: the caller looks himself.
+        """
+        cdef const unsigned char[::1] view = memory
+        if offset < 0 or offset + 8 > view.shape[0] or self._nr_words == MAX_WORDS:
+            raise IndexError(f"no word to watch at {offset}")
+        self._owners.append(view)
+        self._words[self._nr_words] = <uint64_t *> &view[offset]
+        # Not seen yet, whatever it is: the first `pump` reports it.
+        self._seen[self._nr_words] = ~rb_load(self._words[self._nr_words])
+        self._nr_words += 1
+
+    def scan(self):
+        """Return the rings whose next sub-buffer can be read now, in order of addition."""
+        cdef size_t at
+        cdef list ready = []
+        for at in range(self._count):
+            if self._states[at].base != NULL and _readable(self._states[at]):
+                ready.append(self._rings[at])
+        return ready
+
+    def set_active(self, uint64_t value):
+        """Store ``active_readers`` in every ring, then a full barrier.
+
+        With 0 writers skip the wake-up; after storing 1 the caller scans again before
+        it sleeps, so a packet delivered in between is not missed.
+        """
+        cdef size_t at
+        for at in range(self._count):
+            if self._states[at].base != NULL:
+                rb_store(_word(self._states[at], self._states[at].active_readers), value)
+        rb_fence()
+
+    def lost(self):
+        """Return the events lost so far, all rings together."""
+        cdef size_t at
+        cdef uint64_t total = 0
+        for at in range(self._count):
+            if self._states[at].base != NULL:
+                total += _lost(self._states[at])
+        return total
+
+    cdef bint _changed(self) noexcept nogil:
+        cdef int at
+        cdef uint64_t now
+        cdef bint changed = False
+        for at in range(self._nr_words):
+            now = rb_load(self._words[at])
+            if now != self._seen[at]:
+                self._seen[at] = now
+                changed = True
+        return changed
+
+    cdef int _pump(self, uint64_t max_ns, uint64_t max_bytes, uint64_t pause_ns, uint64_t batch, uint64_t *fullest, size_t *which) noexcept nogil:
+        cdef uint64_t deadline = rb_now() + max_ns
+        cdef uint64_t moved = 0
+        cdef uint64_t fill
+        cdef size_t at
+        cdef RingState *r
+        cdef bint found
+        cdef int status
+        while True:
+            # Words before packets: what is declared before a packet is known before it is moved.
+            if self._changed():
+                return _PUMP_WORD
+            found = False
+            for at in range(self._count):
+                r = self._states[at]
+                if r.base == NULL or not _readable(r):
+                    continue
+                found = True
+                which[0] = at
+                if r.data_fd < 0:
+                    return _PUMP_READY
+                fill = (rb_load(_word(r, r.offset)) - rb_load(_word(r, r.consumed))) * 1024 // r.total
+                if fill > fullest[0]:
+                    fullest[0] = fill
+                fill = r.byte_count
+                if r.overwrite:
+                    status = _drain_overwrite(r, r.data_fd, r.index_fd, max_bytes)
+                else:
+                    status = _drain_discard(r, r.data_fd, r.index_fd, max_bytes, batch)
+                moved += r.byte_count - fill
+                if status == _ERRNO or status == _LIE:
+                    return _PUMP_STOPPED
+            if not found:
+                return _PUMP_IDLE
+            if moved >= max_bytes or rb_now() + pause_ns >= deadline:
+                return _PUMP_TIME
+            if pause_ns:
+                rb_pause(pause_ns)
+
+    def pump(self, uint64_t max_ns, uint64_t max_bytes, uint64_t pause_ns, uint64_t batch=65536):
+        """Move packets of all rings to their files, pass after pass, without the GIL.
+
+        Parameters
+        ----------
+        max_ns : int
+            Return after about this time.
+        max_bytes : int
+            Return after about this many bytes.
+        pause_ns : int
+            Sleep between two passes.
+        batch : int
+            As for `Ring.drain`.
+
+        Returns
+        -------
+        reason : int
+            A ``PUMP_*`` value.
+        ring : Ring or None
+            The one that ``PUMP_READY`` or ``PUMP_STOPPED`` is about.
+        fill : float
+            Largest part of a buffer that a pass found used; may exceed 1 in overwrite mode.
+        """
+        cdef uint64_t fullest = 0
+        cdef size_t which = 0
+        cdef int reason
+        with nogil:
+            reason = self._pump(max_ns, max_bytes, pause_ns, batch, &fullest, &which)
+        ring = self._rings[which] if reason in (_PUMP_READY, _PUMP_STOPPED) else None
+        return reason, ring, fullest / 1024.0
