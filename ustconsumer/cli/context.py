@@ -7,8 +7,6 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ustconsumer.errors import BrokenResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ class Context:
         self.json: bool = arguments.json
         self.warned = False
         self._quiet: bool = arguments.quiet
+        self._verbose: int = arguments.verbose
 
     def say(self, text: str) -> None:
         """Print for people: nothing with ``-q`` or ``--json``."""
@@ -42,6 +41,8 @@ class Context:
     def dump(self, value: object) -> None:
         """Print for programs: with ``--json``, one line."""
         if self.json:
+            import msgspec  # not for --help: it is half of what that would cost
+
             print(msgspec.json.encode(value).decode())
 
     def warn(self, text: str) -> None:
@@ -64,9 +65,15 @@ class Context:
         from ustconsumer.client.registry import connect
 
         try:
-            return connect(self.rundir, start=start and not self.no_sessiond, group=self.group)
+            registry = connect(self.rundir, start=start and not self.no_sessiond, group=self.group)
         except BrokenResourceError as error:
             raise UsageError(f"No session daemon is available: {error}") from None
+        if self._verbose:
+            welcome = registry.connection.welcome
+            self._complain(
+                "Debug", f"session daemon {welcome.release}, pid {welcome.pid}, {welcome.rundir}"
+            )
+        return registry
 
     def _complain(self, kind: str, text: str) -> None:
         if self._quiet:

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_buffer_options
 from ustconsumer.cli.values import names
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import ChannelOptions
+
+if TYPE_CHECKING:
+    from ustconsumer.client.record import Recording
 
 __all__ = ["configure", "run"]
 
@@ -73,17 +77,24 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         warn=context.warn,
         take_over=True,
     )
-    totals = recording.totals
-    context.say(
-        f"{_number(totals.recorded, 'event')} recorded, {totals.discarded} discarded, "
-        f"{_number(totals.processes, 'process', 'es')}, {_number(totals.packets, 'packet')}, "
-        f"{_number(totals.bytes, 'byte')}, {recording.seconds:.3f} s\n{recording.output}"
-    )
+    context.say(f"{_summary(recording)}, {recording.seconds:.3f} s\n{recording.output}")
     context.dump(recording)
     sys.stdout.flush()
-    if arguments.strict and totals.discarded and recording.status == 0:
+    lossless = recording.totals is not None and not recording.totals.discarded
+    if arguments.strict and not lossless and recording.status == 0:
         return _STRICT
     return recording.status
+
+
+def _summary(recording: Recording) -> str:
+    totals = recording.totals
+    if totals is None:
+        return "unknown number of events recorded"
+    return (
+        f"{_number(totals.recorded, 'event')} recorded, {totals.discarded} discarded, "
+        f"{_number(totals.processes, 'process', 'es')}, {_number(totals.packets, 'packet')}, "
+        f"{_number(totals.bytes, 'byte')}"
+    )
 
 
 def _flat(lists: list[list[str]] | None) -> list[str]:

@@ -36,17 +36,19 @@ def wait(
     handle = os.pidfd_open(child)
     poller = select.poll()
     poller.register(handle, select.POLLIN)
-    poller.register(registry.errors, select.POLLIN)
-    said = bytearray()
+    poller.register(registry.said, select.POLLIN)
     running = True
     try:
         while running:
             for fd, _ in poller.poll(_REAP_MS if reap else None):
                 if fd == handle:
                     running = False
-                elif not _report(fd, said, note):
+                    continue
+                lines, more = registry.said.read()
+                for line in lines:
+                    note(line)
+                if not more:
                     poller.unregister(fd)
-                    note("the session registry died: what follows is not recorded")
             if reap and running:
                 _reap_orphans(child, registry)
     finally:
@@ -56,20 +58,6 @@ def wait(
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
-
-
-def _report(fd: int, said: bytearray, note: Callable[[str], None]) -> bool:
-    """Pass on the complete lines of a pipe; return whether it is still open."""
-    try:
-        chunk = os.read(fd, 65536)
-    except BlockingIOError:
-        return True
-    said += chunk
-    *lines, rest = bytes(said).split(b"\n")
-    for line in lines:
-        note(line.decode(errors="replace"))
-    said[:] = rest
-    return bool(chunk)
 
 
 def _reap_orphans(child: int, registry: PrivateRegistry) -> None:

@@ -20,7 +20,7 @@ from ustconsumer.client.connection import Connection
 from ustconsumer.errors import BrokenResourceError, CommandError
 from ustconsumer.paths import default_rundir
 
-__all__ = ["PrivateRegistry", "ensure"]
+__all__ = ["Lines", "PrivateRegistry", "ensure"]
 
 #: A registry binds its sockets in a fraction of a second, also on a loaded machine.
 _READY_SECONDS = 20.0
@@ -51,6 +51,42 @@ def ensure(rundir: str | os.PathLike[str] | None = None, *, group: str | None = 
     return Connection.connect(place)
 
 
+class Lines:
+    """The lines of a pipe that somebody else writes.
+
+    Parameters
+    ----------
+    fd : int
+        Read end; owned, made non-blocking.
+    """
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._rest = b""
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> tuple[list[str], bool]:
+        """Return the lines that are complete, and whether more may come."""
+        open_ = True
+        try:
+            while chunk := os.read(self._fd, 65536):
+                self._rest += chunk
+            open_ = False
+        except BlockingIOError:
+            pass
+        *lines, self._rest = self._rest.split(b"\n")
+        if not open_ and self._rest:
+            lines.append(self._rest)
+            self._rest = b""
+        return [line.decode(errors="replace") for line in lines], open_
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class PrivateRegistry:
     """A registry for one recording, in a home of its own; gone with `close` or with us.
 
@@ -59,8 +95,8 @@ class PrivateRegistry:
     home : Path
         Value of LTTNG_HOME that leads programs to it.
     connection : Connection
-    errors : int
-        Read end of its standard error, non-blocking.
+    said : Lines
+        Its standard error.
     """
 
     def __init__(self) -> None:
@@ -70,10 +106,8 @@ class PrivateRegistry:
             rundir = self.home / ".lttng"
             rundir.mkdir(mode=0o700)
             arguments = ["--rundir", str(rundir), "--private", "--lifeline", str(lifeline)]
-            self._process, self.errors = _spawn(
-                arguments, {"LTTNG_HOME": str(self.home)}, (lifeline,)
-            )
-            os.set_blocking(self.errors, False)
+            self._process, errors = _spawn(arguments, {"LTTNG_HOME": str(self.home)}, (lifeline,))
+            self.said = Lines(errors)
         except BaseException:
             os.close(self._lifeline)
             shutil.rmtree(self.home, ignore_errors=True)
@@ -95,16 +129,18 @@ class PrivateRegistry:
         """Reap the registry if it ended by itself."""
         self._process.poll()
 
-    def close(self) -> None:
-        """End the registry and all it started, and remove its home."""
+    def close(self) -> list[str]:
+        """End the registry and all it started, remove its home; return its last lines."""
         connection = getattr(self, "connection", None)
         if connection is not None:
             connection.close()
         # The end of the lifeline is the order to drain and exit.
         os.close(self._lifeline)
         _await_group(self._process)
-        os.close(self.errors)
+        last, _ = self.said.read()
+        self.said.close()
         shutil.rmtree(self.home, ignore_errors=True)
+        return last
 
 
 def _private_home() -> Path:

@@ -25,7 +25,7 @@ from ustconsumer.client.registry import Registry
 from ustconsumer.client.session import Session
 from ustconsumer.client.signals import CommandSignals, become_subreaper
 from ustconsumer.client.totals import Totals, count
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
 from ustconsumer.protocol.control import ChannelOptions
 
 __all__ = ["DEFAULT_CONTEXTS", "Recording", "record_command"]
@@ -43,7 +43,8 @@ class Recording(msgspec.Struct, kw_only=True):
     output: str
     #: wall-clock time of the command
     seconds: float
-    totals: Totals
+    #: None if they could not be counted
+    totals: Totals | None
     #: one line each
     warnings: list[str]
 
@@ -99,12 +100,18 @@ def record_command(
         if warn is not None:
             warn(line)
 
+    def close(registry: PrivateRegistry) -> None:
+        for line in registry.close():
+            note(line)
+
     with CommandSignals(take_over) as signals:
         made = claim(place)
         try:
             if take_over:
                 become_subreaper()
-            with contextlib.closing(PrivateRegistry()) as registry:
+            with contextlib.ExitStack() as stack:
+                registry = PrivateRegistry()
+                stack.callback(close, registry)
                 session = Registry(registry.connection).create(name, place)
                 _configure(session, events, channel or ChannelOptions(), contexts, note)
                 env = environment(program, registry.home, os.environ)
@@ -113,10 +120,12 @@ def record_command(
                 status = wait(child, registry, signals, note, take_over)
                 seconds = time.monotonic() - begin
                 made.clear()
-                totals = _finish(session, note)
+                totals = _finish(session, place, note)
         finally:
             unclaim(made)
-    if totals.processes == 0:
+    if totals is None:
+        pass
+    elif totals.processes == 0:
         note(f"no program registered: {why_not_registered(program)}")
     elif totals.recorded + totals.discarded == 0:
         note(f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is")
@@ -158,10 +167,25 @@ def _configure(
         note(line)
 
 
-def _finish(session: Session, note: Callable[[str], None]) -> Totals:
-    for line in session.stop():
-        note(line)
-    totals = count(session)
-    for line in session.destroy():
-        note(line)
+def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
+    try:
+        return count(session)
+    except (DecodeError, OSError) as error:
+        # The trace is there all the same, and may be readable by others.
+        note(f"cannot count what was recorded: {error}")
+        return None
+
+
+def _finish(session: Session, place: Path, note: Callable[[str], None]) -> Totals | None:
+    try:
+        for line in session.stop():
+            note(line)
+        totals = _count(session, note)
+        for line in session.destroy():
+            note(line)
+    except ConnectionClosedError as error:
+        # Its consumer goes on without it and closes a readable trace.
+        raise CommandError(
+            f"the session daemon died ({error}): what was recorded until then is in {place}"
+        ) from None
     return totals
