@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from helpers import processes
@@ -208,3 +209,55 @@ def test_a_command_within_a_command(apps: Apps, rundir: Rundir) -> None:
     nested = Summary("\n".join(outer.before))
     assert nested.directory.parent == rundir.home / "lttng-traces"
     assert (nested.processes, len(nested.check())) == (1, 5)
+
+
+def _descendant(recorder: subprocess.Popen[str], name: str) -> int:
+    """Return the daemon of this name that a recorder started."""
+    queue = [recorder.pid]
+    while queue:
+        pid = queue.pop()
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return pid
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            queue += map(int, (task / "children").read_text().split())
+    raise AssertionError(f"no {name} below {recorder.pid}")
+
+
+def _record_sleeper(apps: Apps, rundir: Rundir) -> subprocess.Popen[str]:
+    ready = rundir.home / "ready"
+    recorder: subprocess.Popen[str] = rundir.start_drtrace(
+        *("record", "-o", rundir.home / "trace", "-e", "sleeper:*", "--subbuf-size=4k"),
+        *(apps.sleeper, "1", "--ready", ready),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    rundir.run(["sh", "-c", f"until [ -e {ready} ]; do sleep 0.01; done; sleep 0.3"])
+    return recorder
+
+
+def test_the_registry_dies(apps: Apps, rundir: Rundir) -> None:
+    """The command goes on; what was recorded until then can be read, and nothing is left."""
+    recorder = _record_sleeper(apps, rundir)
+    os.kill(_descendant(recorder, "ltt-sessiond"), signal.SIGKILL)
+    assert recorder.poll() is None
+    recorder.terminate()
+    stdout, stderr = recorder.communicate()
+    assert (recorder.returncode, stdout) == (125, "")
+    assert stderr.count("\n") == 1
+    assert f"what was recorded until then is in {rundir.home}/trace" in stderr
+    assert babeltrace2_text(rundir.home / "trace").lines
+
+
+def test_the_consumer_dies(apps: Apps, rundir: Rundir) -> None:
+    """Its successor goes on: nothing is lost, nothing twice."""
+    recorder = _record_sleeper(apps, rundir)
+    os.kill(_descendant(recorder, "ust-consumerd"), signal.SIGKILL)
+    rundir.run(["sleep", "0.3"])
+    recorder.terminate()
+    stdout, _ = recorder.communicate()
+    assert recorder.returncode == 0
+    summary = Summary(stdout)
+    numbers = [int(n) for n in re.findall(r"\{ n = (\d+) \}", "\n".join(summary.check()))]
+    assert numbers == list(range(summary.recorded))
+    assert summary.recorded
