@@ -168,7 +168,11 @@ def _serve(sock: socket.socket, rundir: Path) -> int:
         with contextlib.suppress(BlockingIOError):
             os.read(wake_read, 4096)
         if sock.fileno() in readable:
-            raw = sock.recv(_MAX_MESSAGE)
+            try:
+                raw = sock.recv(_MAX_MESSAGE)
+            except ConnectionResetError:
+                # The registry went away without reading our last reports.
+                raw = b""
             if raw:
                 request = msgspec.msgpack.decode(raw, type=_Request)
                 _start(sock, rundir, request, children, program.main, (wake_read, wake_write))
