@@ -15,7 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 success, 1 the command failed, 2 no such command, 3 fatal, 4 success with a
     warning; ``record`` exits as its command does, its own failures are 125 to 127.
     """
-    from ustconsumer.cli.run import run
+    try:
+        from ustconsumer.cli.run import run
 
-    # Not list(): the module of the verb `list` has that name in this package once imported.
-    return run([*(sys.argv[1:] if argv is None else argv)])
+        # Not list(): the module of the verb `list` has that name in this package once imported.
+        return run([*(sys.argv[1:] if argv is None else argv)])
+    except KeyboardInterrupt:
+        return 130

@@ -93,8 +93,6 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     except UstConsumerError as error:
         context.error(str(error))
         return _status_of(error, verb)
-    except KeyboardInterrupt:
-        return 130
     if status is not None:
         return status
     return _WARNING if context.warned else 0

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,18 +100,12 @@ def record_command(
         if warn is not None:
             warn(line)
 
-    def close(registry: PrivateRegistry) -> None:
-        for line in registry.close():
-            note(line)
-
     with CommandSignals(take_over) as signals:
         made = claim(place)
         try:
             if take_over:
                 become_subreaper()
-            with contextlib.ExitStack() as stack:
-                registry = PrivateRegistry()
-                stack.callback(close, registry)
+            with _private_registry(note) as registry:
                 session = Registry(registry.connection).create(name, place)
                 _configure(session, events, channel or ChannelOptions(), contexts, note)
                 env = environment(program, registry.home, os.environ)
@@ -137,6 +131,22 @@ def record_command(
         totals=totals,
         warnings=warnings,
     )
+
+
+@contextlib.contextmanager
+def _private_registry(note: Callable[[str], None]) -> Iterator[PrivateRegistry]:
+    registry = PrivateRegistry()
+    interrupted = False
+    try:
+        yield registry
+    except (KeyboardInterrupt, SystemExit):
+        interrupted = True
+        raise
+    finally:
+        last = registry.close()
+        # What daemons say that are stopped half-way in starting is no news.
+        for line in last if not interrupted else ():
+            note(line)
 
 
 def _spawn(
