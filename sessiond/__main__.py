@@ -10,12 +10,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ustconsumer
 from sessiond.access import Access
 from sessiond.rendezvous import Rendezvous
+from sessiond.sockets import raise_descriptor_limit
 from sessiond.spawner import Spawner, start_spawner
 from ustconsumer.errors import UsageError
 from ustconsumer.paths import default_rundir, wait_word_path
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:
+    raise_descriptor_limit()
     # Forked while there is one thread and neither lock nor socket to inherit.
     spawner = start_spawner(rendezvous.rundir)
     try:
@@ -90,48 +92,57 @@ def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int)
     except BaseException:
         spawner.close()
         raise
+    access = Access(os.geteuid(), rendezvous.everybody, options.group)
+    listening = [fd for fd in (options.ready_fd, foreground) if fd >= 0]
     try:
-        from sessiond.daemon import raise_descriptor_limit
-        from sessiond.waitword import WaitWord
-
-        raise_descriptor_limit()
-        access = Access(os.geteuid(), rendezvous.everybody, options.group)
-        word = None
-        if not options.private:
-            uid = None if rendezvous.everybody else os.geteuid()
-            try:
-                word = WaitWord(wait_word_path(uid), rendezvous.everybody)
-                word.raise_()
-            except (OSError, UsageError) as error:
-                _log.warning("%s", error)
-        try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_run(options, access, rendezvous, apps, control, spawner, foreground))
-        finally:
-            if word is not None:
-                word.reset()
+        with (
+            contextlib.nullcontext() if options.private else _wait_word(rendezvous.everybody),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(
+                _run(access, rendezvous, apps, control, spawner, listening, options.lifeline)
+            )
+    except asyncio.CancelledError:
+        return 1
     finally:
         rendezvous.leave()
     return 0
 
 
 async def _run(
-    options: argparse.Namespace,
     access: Access,
     rendezvous: Rendezvous,
     apps: socket.socket,
     control: socket.socket,
     spawner: Spawner,
-    foreground: int,
+    listening: list[int],
+    lifeline: int,
 ) -> None:
     from sessiond.daemon import Daemon
 
     daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir))
-    for fd in (options.ready_fd, foreground):
-        if fd >= 0:
-            os.write(fd, _READY)
-            os.close(fd)
-    await daemon.run(options.lifeline)
+    for fd in listening:
+        os.write(fd, _READY)
+        os.close(fd)
+    await daemon.run(lifeline)
+
+
+@contextlib.contextmanager
+def _wait_word(everybody: bool) -> Iterator[None]:
+    """Keep the wait word raised; without it only programs started later notice us."""
+    from sessiond.waitword import WaitWord
+
+    try:
+        word = WaitWord(wait_word_path(None if everybody else os.geteuid()), everybody)
+    except (OSError, UsageError) as error:
+        _log.warning("%s", error)
+        yield
+        return
+    word.raise_()
+    try:
+        yield
+    finally:
+        word.reset()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -51,8 +51,8 @@ class Access:
         return uid in (0, owner, self._own_uid)
 
     def may_see(self, uid: int, app_uid: int) -> bool:
-        """May this peer know of an application?"""
-        return uid in (0, app_uid, self._own_uid) or self.is_tracer(uid)
+        """May this peer know of an application? A tracer may of all."""
+        return uid in (0, app_uid, self._own_uid)
 
     def may_end(self, uid: int) -> bool:
         """May this peer end the registry?"""

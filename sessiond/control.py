@@ -171,6 +171,11 @@ class Control:
             )
         return warnings
 
+    async def finish_if_active(self, session: Session) -> list[str]:
+        """Stop a session at the end of the registry, after the verb it may be in."""
+        async with self._host.recording(session).lock:
+            return await self.finish(session) if session.state == "active" else []
+
     async def list_sessions(self, client: Client, request: ListSessions) -> Message:
         if request.session:
             sessions = [self._session(client, request.session)]
@@ -194,7 +199,9 @@ class Control:
         async with self._changing(client, request.session) as session:
             channel = session.pick_channel(request.channel)
             session.add_rule(channel, request.event)
-            return Done(warnings=await self._host.settle(session))
+            # Applications know of active sessions only.
+            active = session.state == "active"
+            return Done(warnings=await self._host.settle(session) if active else [])
 
     async def add_context(self, client: Client, request: AddContext) -> Message:
         for name in request.contexts:
@@ -264,9 +271,13 @@ class Control:
 
     async def list_applications(self, client: Client, request: ListApplications) -> Message:
         uid = client.peer.uid
+        access = self._host.access
+        everything = access.is_tracer(uid)
         return Applications(
             applications=[
-                app for app in self._host.applications() if self._host.access.may_see(uid, app.uid)
+                app
+                for app in self._host.applications()
+                if everything or access.may_see(uid, app.uid)
             ]
         )
 

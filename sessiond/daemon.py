@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 
@@ -25,18 +24,11 @@ from sessiond.spawner import Spawner
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.control import AppInfo
 
-__all__ = ["Daemon", "raise_descriptor_limit"]
+__all__ = ["Daemon"]
 
 _log = logging.getLogger("sessiond")
 
 _GOODBYE_SECONDS = 5.0
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each application needs several."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Daemon:
@@ -67,6 +59,7 @@ class Daemon:
         self._applications: dict[int, Application] = {}
         self._tasks: dict[Application, asyncio.Task[None]] = {}
         self._ending = asyncio.Event()
+        self._main: asyncio.Task[None] | None = None
         self._reconciler = Reconciler(self.registry, self.recording, self._joins)
         self._consumers = Consumers(loop, spawner)
         self._control = Control(self)
@@ -74,7 +67,14 @@ class Daemon:
         self._clients = Clients(loop, control, rundir, self._control.handlers(), access.may_control)
 
     async def run(self, lifeline: int = -1) -> None:
-        """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order."""
+        """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order.
+
+        Raises
+        ------
+        CancelledError
+            A second signal came meanwhile.
+        """
+        self._main = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
         if lifeline >= 0:
@@ -197,7 +197,8 @@ class Daemon:
     def _on_signal(self) -> None:
         if self._ending.is_set():
             _log.warning("second signal: exit at once")
-            os._exit(1)
+            assert self._main is not None
+            self._main.cancel()
         self._ending.set()
 
     def _on_lifeline(self, fd: int) -> None:
@@ -215,11 +216,9 @@ class Daemon:
         """Drain and close: what was recorded is on disk before we go."""
         self._doorman.close()
         self._clients.stop_listening()
-        active = [session for session in self.registry if session.state == "active"]
-        for result in await asyncio.gather(
-            *(self._control.finish(session) for session in active), return_exceptions=True
-        ):
-            for line in result if isinstance(result, list) else [repr(result)]:
+        finished = (self._control.finish_if_active(session) for session in self.registry)
+        for lines in await asyncio.gather(*finished):
+            for line in lines:
                 _log.warning("%s", line)
         released = []
         for session in self.registry:

@@ -123,6 +123,11 @@ class CommandLink:
             self._wire.close()
             self._ended(str(error))
             raise
+        if error_name(reply.ret_code) == "EXITING":
+            # In its destructor: it wants nothing any more, and that is no fault.
+            self._wire.close()
+            self._ended("")
+            raise BrokenResourceError("application exits")
         if reply.ret_code < 0:
             raise CommandRefusedError(command, reply.ret_code)
         return reply

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import struct
 from collections import deque
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from ustconsumer.errors import RemoteProtocolError
 
-__all__ = ["Peer", "Wire", "close_all", "peer_of", "pidfd_of"]
+__all__ = ["Peer", "Wire", "close_all", "peer_of", "pidfd_of", "raise_descriptor_limit"]
 
 _CHUNK = 1 << 16
 #: Not in the socket module of Python 3.11; Linux 6.5 and later.
@@ -61,6 +62,13 @@ def close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each application needs several."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Wire:

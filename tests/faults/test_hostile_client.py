@@ -183,8 +183,8 @@ def test_a_killed_disk_consumer_has_a_successor(
     session = registry.client.create("s", rundir.home / "trace")
     session.enable_event("sleeper:*")
     assert session.start() == []
-    program = rundir.start([apps.sleeper, "1"])
-    until(lambda: session.info().streams, "the program has buffers")
+    program = rundir.start([apps.sleeper, "1", "--ready", rundir.home / "ready"])
+    until((rundir.home / "ready").exists, "the program records")
     first = session.info().consumer
     assert first
     os.kill(first.pid, signal.SIGKILL)

@@ -32,7 +32,9 @@ def test_programs_that_wait_are_woken(user_rundir: Rundir, apps: Apps) -> None:
     with running_registry(user_rundir, private=False) as registry:
         assert _wait_word(uid) == 1
         until(lambda: early.pid in registry.applications(), "it notices the registry")
-        assert registry.applications()[early.pid].tracer.startswith("2.")
+        until(
+            lambda: registry.applications()[early.pid].tracer.startswith("2."), "it says what it is"
+        )
     assert _wait_word(uid) == 0
     # It goes on without a registry, and is there for the next one.
     assert early.poll() is None
@@ -102,3 +104,30 @@ def test_a_signal_drains_first(rundir: Rundir, apps: Apps, number: signal.Signal
     # One packet of 4096 bytes in the stream of the CPU the program ran on, at least.
     assert sum(path.stat().st_size for path in trace.glob("channel0_[0-9]*")) >= 4096
     assert (trace / "metadata").exists()
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_a_second_signal_is_not_waited_for(rundir: Rundir, apps: Apps) -> None:
+    stopped = rundir.start([apps.sleeper, "5"])
+    process = rundir.start_python("-m", "sessiond", "--rundir", rundir.path)
+    until((rundir.path / "drtrace.sock").exists, "it listens")
+    with connect(rundir.path) as registry:
+        until(lambda: registry.applications(), "the program registers")
+        session = registry.create("end", rundir.home / "trace")
+        session.enable_event("sleeper:*")
+        assert session.start(consumer=None) == []
+        stopped.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        # Its first step is to take no new clients; then it waits for the stopped program.
+        until(lambda: not _answers(rundir), "the first signal is being dealt with")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 1
+    assert list(rundir.path.iterdir()) == []
+
+
+def _answers(rundir: Rundir) -> bool:
+    try:
+        connect(rundir.path).close()
+    except BrokenResourceError:
+        return False
+    return True
