@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,11 @@ if len(sys.argv) > 2:
     sys.exit(ustconsumer.__file__ != sys.argv[1])
 sys.exit(subprocess.run([sys.executable, "-P", *sys.orig_argv[-3:], "again"]).returncode)
 """
+
+
+#: No passwd entry has or needs them.
+_FIRST_UID = 42420
+_claims: list[socket.socket] = []
 
 
 class User:
@@ -64,17 +70,26 @@ def tester() -> User:
     return User(os.getuid(), os.getgid())
 
 
+@functools.cache
 def ordinary_user() -> User:
-    """Return a user that is not root: the tester, or one of its own for each xdist worker.
+    """Return a user that is not root: the tester, or one that no other test process has.
 
-    The wait word of liblttng-ust is per uid: parallel tests that share a uid would
-    see each other's registries come and go.
+    The wait word of liblttng-ust is per uid: tests that share a uid and run at the same
+    time would see each other's registries come and go.
     """
     if os.getuid():
         return tester()
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    uid = 42420 + int(worker)
-    return User(uid, uid, _setpriv(uid, uid))
+    for uid in range(_FIRST_UID, _FIRST_UID + 64):
+        # A name in the abstract namespace: taken while this process lives, leaves no file.
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0ustconsumer-test-uid-{uid}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return User(uid, uid, _setpriv(uid, uid))
+    raise AssertionError("every uid for tests is taken")
 
 
 def _setpriv(uid: int, gid: int, *options: str) -> list[str]:
