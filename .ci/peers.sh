@@ -42,7 +42,12 @@ fi
 running_before=$(cat /var/run/lttng/lttng-sessiond.pid 2>/dev/null || true)
 export DEBIAN_FRONTEND=noninteractive
 apt=(apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-"${apt[@]}" update </dev/null
+# The timeout covers dpkg's lock only, not that of the package lists.
+for attempt in 1 2 3 4 5 6; do
+    "${apt[@]}" update </dev/null && break
+    [ "$attempt" -lt 6 ] || exit 1
+    sleep 10
+done
 "${apt[@]}" install --no-install-recommends "${absent[@]}" </dev/null
 
 # An administrator's policy may have let it start all the same: end only what we caused.
