@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""The consumer's loop against a registry that says one thing and hangs up."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+from helpers.rings import CHANNEL_ID, CPU, UUID
+
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.consumer import Consumer
+from ustconsumer.consumer.sinks.disk import DiskSink
+from ustconsumer.ctf.metalog import MetadataLogWriter
+from ustconsumer.protocol.control import (
+    VERSION,
+    Attach,
+    Attached,
+    Drain,
+    Drained,
+    FrameDecoder,
+    Hello,
+    Message,
+    SessionEnded,
+    StreamAdded,
+    StreamReady,
+    TraceAdded,
+    Welcome,
+    encode,
+)
+from ustconsumer.ringbuffer.allocate import create_memory, initialise
+from ustconsumer.ringbuffer.geometry import Geometry
+
+LAYOUT = "ust-9-x86_64"
+
+
+class ScriptedRegistry:
+    """Gives one stream with an empty open packet, says ``last`` and hangs up."""
+
+    def __init__(self, last: list[Message]):
+        self.socket, self.client = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.received: list[Message] = []
+        self._last = last
+        self._decoder = FrameDecoder()
+        self._waiting: list[Message] = []
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _send(self, *messages: Message, fd: int | None = None) -> None:
+        fds = () if fd is None else (fd,)
+        raw = b"".join(encode(message, len(fds)) for message in messages)
+        socket.send_fds(self.socket, [raw], fds)
+        if fd is not None:
+            os.close(fd)
+
+    def _next(self) -> Message:
+        while not self._waiting:
+            chunk = self.socket.recv(65536)
+            assert chunk
+            self._waiting += [message for message, _ in self._decoder.feed(chunk, [])]
+        self.received.append(self._waiting.pop(0))
+        return self.received[-1]
+
+    def _run(self) -> None:
+        hello = self._next()
+        assert isinstance(hello, Hello)
+        welcome = {"version": VERSION, "release": "0", "pid": 1, "uid": 0, "rundir": "/"}
+        self._send(Welcome(seq=hello.seq, **welcome))
+        attach = self._next()
+        assert isinstance(attach, Attach)
+        assert attach.consume
+        # No application: the write end is closed at once.
+        wake_read, wake_write = os.pipe()
+        os.close(wake_write)
+        attached = Attached(seq=attach.seq, session="s", id="i", output="", streams=1)
+        self._send(attached, fd=wake_read)
+        log = MetadataLogWriter(os.memfd_create("metadata"))
+        log.append("/* CTF 1.8 */\n")
+        trace = TraceAdded(
+            trace="t", path="ust/uid/1/64-bit", uuid=str(uuid.UUID(bytes=UUID)), uid=1
+        )
+        self._send(trace, fd=log.reopen_read_only())
+        log.close()
+        self._send(self._stream(), fd=self._memory())
+        ready = self._next()
+        assert isinstance(ready, StreamReady)
+        assert not ready.problem
+        # In one piece, so that the consumer meets the end together with what came before.
+        if self._last:
+            self._send(*self._last)
+        if any(isinstance(message, Drain) for message in self._last):
+            assert isinstance(self._next(), Drained)
+        self.socket.close()
+
+    def _geometry(self) -> Geometry:
+        return Geometry(RING_LAYOUTS[LAYOUT], 4096, 2)
+
+    def _stream(self) -> StreamAdded:
+        return StreamAdded(
+            stream=1,
+            trace="t",
+            channel="c",
+            channel_id=CHANNEL_ID,
+            cpu=CPU,
+            layout=LAYOUT,
+            memory_size=self._geometry().file_size,
+            subbuf_size=4096,
+            num_subbuf=2,
+            overwrite=False,
+            by_writer=False,
+            switch_timer_us=0,
+        )
+
+    def _memory(self) -> int:
+        geometry = self._geometry()
+        fd = create_memory(geometry, "test")
+        with mmap.mmap(fd, geometry.file_size) as memory:
+            initialise(
+                memory,
+                geometry,
+                stream_nr=CPU,
+                cpu=CPU,
+                channel_id=CHANNEL_ID,
+                uuid=UUID,
+                now=1000,
+                active_readers=1,
+            )
+        return fd
+
+
+@pytest.mark.parametrize(
+    ("last", "packets"),
+    [
+        # Destroyed: it was stopped before, which closed the last packets.
+        ([SessionEnded()], 0),
+        # Stopped, then destroyed: one packet, an empty one, and no second.
+        ([Drain(token=5, final=True), SessionEnded()], 1),
+        ([Drain(token=5, final=False), SessionEnded()], 0),
+        # The registry died: nobody else closes the packet being written.
+        ([], 1),
+    ],
+    ids=["destroyed", "stopped", "drained", "died"],
+)
+def test_which_ends_close_the_open_packet(
+    last: list[Message], packets: int, tmp_path: Path
+) -> None:
+    registry = ScriptedRegistry(last)
+    consumer = Consumer(Connection(registry.client, "consumer"), "s", DiskSink(tmp_path), "disk")
+    consumer.run()
+    registry.thread.join()
+    data = tmp_path / "ust" / "uid" / "1" / "64-bit" / f"c_{CPU}"
+    # An empty packet is its header, padded to a page.
+    assert data.stat().st_size == packets * 4096
+    for message in registry.received:
+        if isinstance(message, Drained):
+            assert (message.token, message.stats.packets) == (5, packets)
