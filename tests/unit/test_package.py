@@ -40,6 +40,11 @@ def test_every_package_and_extension_is_built() -> None:
     assert packages == set(BUILD["packages"])
     sources = {path.relative_to(TREE).as_posix() for path in TREE.glob("ustconsumer/**/*.pyx")}
     assert sources == {source for module in BUILD["ext-modules"] for source in module["sources"]}
+    # What a source includes is not found by itself: neither for the sdist nor for rebuilding.
+    included = {path.relative_to(TREE).as_posix() for path in TREE.glob("ustconsumer/**/*.pxi")}
+    assert included == {
+        name for module in BUILD["ext-modules"] for name in module.get("depends", ())
+    }
 
 
 def test_modules_list_what_they_export() -> None:
