@@ -8,7 +8,7 @@ import argparse
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_buffer_options, add_domain, add_session
-from ustconsumer.cli.values import names, time_us
+from ustconsumer.cli.values import names
 from ustconsumer.protocol.control import ChannelOptions, Done
 
 __all__ = ["configure", "run"]
@@ -23,18 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--discard", action="store_true", help="discard events when buffers are full (the default)"
     )
     parser.add_argument("--buffers-uid", action="store_true", help="buffers per user (the default)")
-    parser.add_argument(
-        "--switch-timer", type=time_us, default=0, metavar="TIME", help="period of packet switches"
-    )
-    parser.add_argument(
-        "--read-timer", type=time_us, default=0, metavar="TIME", help="period of reads"
-    )
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    options = ChannelOptions(
-        switch_timer_us=arguments.switch_timer, read_timer_us=arguments.read_timer
-    )
+    options = ChannelOptions()
     if arguments.subbuf_size is not None:
         options.subbuf_size = arguments.subbuf_size
     if arguments.num_subbuf is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Option values in LTTng's notation: sizes, times, log levels."""
+"""Option values in LTTng's notation: sizes, log levels, lists of names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import argparse
 import mmap
 import re
 
-__all__ = ["loglevel", "names", "size", "subbuf_count", "subbuf_size", "time_us"]
+__all__ = ["loglevel", "names", "size", "subbuf_count", "subbuf_size"]
 
 _SIZE = re.compile(r"(0x[0-9a-f]+|[0-9]+)([kmg]?)", re.IGNORECASE)
-_TIME = re.compile(r"([0-9]+)(us|ms|s|m|h|)")
-_UNITS_US = {"": 1, "us": 1, "ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
 _LOGLEVELS = (
     *("EMERG", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO"),
     *("DEBUG_SYSTEM", "DEBUG_PROGRAM", "DEBUG_PROCESS", "DEBUG_MODULE", "DEBUG_UNIT"),
@@ -50,14 +48,6 @@ def _power_of_two(text: str, value: int, least: int, what: str) -> int:
             f"{what} {text} is not a power of two: the nearest is {nearest}"
         )
     return value
-
-
-def time_us(text: str) -> int:
-    """Return a period in microseconds: a number, with ``us``, ``ms``, ``s``, ``m`` or ``h``."""
-    match = _TIME.fullmatch(text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: use a number like 100ms")
-    return int(match[1]) * _UNITS_US[match[2]]
 
 
 def loglevel(text: str) -> int:

@@ -22,13 +22,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "trace", nargs="?", metavar="DIR", help="default: the newest below ~/lttng-traces"
     )
+    parser.add_argument("-t", "--trace-path", metavar="DIR", help="the same, as lttng has it")
     parser.add_argument(
         "options", nargs=argparse.REMAINDER, metavar="...", help=f"options of {_READER}"
     )
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    trace = Path(arguments.trace) if arguments.trace else newest_trace()
+    named = arguments.trace_path or arguments.trace
+    trace = Path(named) if named else newest_trace()
     if not trace.is_dir():
         raise UsageError(f"{trace}: no such directory: name the directory of a trace")
     reader = shutil.which(_READER)

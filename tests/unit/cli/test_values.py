@@ -47,18 +47,6 @@ def test_number_of_subbuffers() -> None:
         values.subbuf_count("0")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("0", 0), ("20", 20), ("20us", 20), ("3ms", 3000), ("2s", 2000000)]
-)
-def test_time(text: str, expected: int) -> None:
-    assert values.time_us(text) == expected
-
-
-def test_time_refuses() -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        values.time_us("3 weeks")
-
-
 # Numbers of lttng/tracepoint.h.
 @pytest.mark.parametrize(
     ("text", "expected"),
