@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import uuid
+from collections.abc import Iterable
 
 from sessiond.declarations import (
     DeclarationRefusedError,
@@ -135,6 +136,16 @@ class TraceMetadata:
             known.context_steps = steps(contexts)
         elif known.contexts != contexts:
             raise DeclarationRefusedError("its contexts differ from those of earlier programs")
+
+    def complete(self, channels: Iterable[int]) -> None:
+        """Declare the channels that no application came to ask for.
+
+        Readers need the declaration of every stream, also of one without an event: the
+        only application may have died between its buffers and its first request.
+        """
+        for channel in channels:
+            if self._class(channel).contexts is None:
+                self.stream_class(channel, ())
 
     def enumeration(self, name: str, entries: tuple[EnumEntry, ...]) -> int:
         """Return the id of an enumeration; it is written where a field uses it.

@@ -284,6 +284,8 @@ class Recording:
     def close(self) -> None:
         """Say goodbye to the readers and let go of the memory."""
         self._closed = True
+        for trace in self.traces.values():
+            trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:
             subscription.push_end()
         for trace in self.traces.values():

@@ -94,6 +94,15 @@ def test_contexts_are_those_of_the_first_program(declared: Declared) -> None:
     assert declared.trace.context_steps() == {0: [(0, 4)]}
 
 
+def test_streams_without_an_event_are_declared_in_the_end(declared: Declared) -> None:
+    declared.trace.stream_class(1, (Field("vpid", I32),))
+    declared.new()
+    declared.trace.complete([0, 1])
+    text = declared.new()
+    assert text.count("stream {") == 1
+    assert "\tid = 0;" in text
+
+
 def test_enumerations_are_shared_by_their_entries(declared: Declared) -> None:
     color = declared.trace.enumeration("p_color", (EnumEntry("red", 0, 0),))
     assert declared.trace.enumeration("p_color", (EnumEntry("red", 0, 0),)) == color
