@@ -5,7 +5,7 @@
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 
 # What `RingSet.pump` ended on.
-PUMP_IDLE = 0      # a pass found nothing to move
+PUMP_IDLE = 0      # passes found nothing to move
 PUMP_TIME = 1      # the time or the bytes are used up
 PUMP_WORD = 2      # a watched word changed; nothing was moved since
 PUMP_READY = 3     # a ring without a file is readable
@@ -132,7 +132,7 @@ cdef class RingSet:
                 changed = True
         return changed
 
-    cdef int _pump(self, uint64_t max_ns, uint64_t max_bytes, uint64_t pause_ns, uint64_t batch, uint64_t *fullest, size_t *which) noexcept nogil:
+    cdef int _pump(self, uint64_t max_ns, uint64_t max_bytes, uint64_t pause_ns, int patience, uint64_t batch, uint64_t *fullest, size_t *which) noexcept nogil:
         cdef uint64_t deadline = rb_now() + max_ns
         cdef uint64_t moved = 0
         cdef uint64_t fill
@@ -140,6 +140,7 @@ cdef class RingSet:
         cdef RingState *r
         cdef bint found
         cdef int status
+        cdef int empty = 0
         while True:
             # Words before packets: what is declared before a packet is known before it is moved.
             if self._changed():
@@ -164,14 +165,22 @@ cdef class RingSet:
                 moved += r.byte_count - fill
                 if status == _ERRNO or status == _LIE:
                     return _PUMP_STOPPED
-            if not found:
+            empty = 0 if found else empty + 1
+            if empty > patience:
                 return _PUMP_IDLE
             if moved >= max_bytes or rb_now() + pause_ns >= deadline:
                 return _PUMP_TIME
             if pause_ns:
                 rb_pause(pause_ns)
 
-    def pump(self, uint64_t max_ns, uint64_t max_bytes, uint64_t pause_ns, uint64_t batch=65536):
+    def pump(
+        self,
+        uint64_t max_ns,
+        uint64_t max_bytes,
+        uint64_t pause_ns,
+        int patience=0,
+        uint64_t batch=65536,
+    ):
         """Move packets of all rings to their files, pass after pass, without the GIL.
 
         Parameters
@@ -182,6 +191,8 @@ cdef class RingSet:
             Return after about this many bytes.
         pause_ns : int
             Sleep between two passes.
+        patience : int
+            End after this many passes in a row that found nothing, and one more.
         batch : int
             As for `Ring.drain`.
 
@@ -198,6 +209,6 @@ cdef class RingSet:
         cdef size_t which = 0
         cdef int reason
         with nogil:
-            reason = self._pump(max_ns, max_bytes, pause_ns, batch, &fullest, &which)
+            reason = self._pump(max_ns, max_bytes, pause_ns, patience, batch, &fullest, &which)
         ring = self._rings[which] if reason in (_PUMP_READY, _PUMP_STOPPED) else None
         return reason, ring, fullest / 1024.0

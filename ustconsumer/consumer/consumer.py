@@ -72,6 +72,7 @@ class Consumer:
     ) -> None:
         self._report = report
         self._writers: dict[Ring, Writer] = {}
+        self._draining: list[DrainingWriter] = []
         self._problems: list[str] = []
         self._failed: dict[Ring, float] = {}
         self._packets = 0
@@ -130,15 +131,18 @@ class Consumer:
         """Move what is readable for a moment; return whether there may be more."""
         self._retry()
         rings = self._subscription.rings
-        reason, ring, fill = rings.pump(_SLICE_NS, _TURN, int(self._pacer.pause_s * 1e9))
-        self._pacer.found(fill)
+        pacer = self._pacer
+        reason, ring, fill = rings.pump(
+            _SLICE_NS, _TURN, int(pacer.pause_s * 1e9), pacer.patience
+        )  # fmt: skip
+        pacer.found(fill)
         if reason == PUMP_WORD:
             self._sync_metadata()
         elif ring is not None:
             # A sink in Python, or one that stopped: `_drain` finds out why.
             self._drain(ring, _TURN)
-        for writer in self._writers.values():
-            if isinstance(writer, DrainingWriter):
+        if fill:
+            for writer in self._draining:
                 writer.settle()
         return reason != PUMP_IDLE
 
@@ -252,6 +256,7 @@ class Consumer:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+        self._draining.clear()
         self._sink.close()
         self._subscription.release()
         self._subscription.close()
@@ -265,6 +270,7 @@ class Consumer:
         writer = self._sink.open(mapped.stream)
         if isinstance(writer, DrainingWriter):
             writer.attach(mapped.ring)
+            self._draining.append(writer)
         self._pacer.add_buffer(mapped.stream.geometry.buf_size)
         self._writers[mapped.ring] = writer
 
@@ -281,7 +287,9 @@ class Consumer:
         mapped = self._subscription.streams[ring]
         if self._failed.pop(ring, None) is None:
             self._subscription.rings.remove(ring)
-        self._writers.pop(ring).close()
+        writer = self._writers.pop(ring)
+        self._draining = [each for each in self._draining if each is not writer]
+        writer.close()
         self._problem(f"stream {mapped.stream.trace.path}/{mapped.stream.name} closed: {reason}")
 
     def _problem(self, line: str) -> None:

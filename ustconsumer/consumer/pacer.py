@@ -5,19 +5,22 @@ from __future__ import annotations
 
 __all__ = ["Pacer"]
 
-#: Above this fill the pause was too long, below the other it may grow.
-_FULL = 0.5
-_EMPTY = 0.25
+#: Above this fill the pause was too long, below the other one it may grow.
+_FULL = 0.75
+_ROOM = 0.5
+_GROWTH = 1.25
+_PATIENCE = 2
 
 
 class Pacer:
     """Chooses the pause between two passes.
 
-    A pass costs the same system calls whether it moves one packet or several, and a
-    writer that finds the reader awake does not stop to wake it. But what gathers must
-    not fill the buffer. So the pause is at most the time in which the fastest writer
-    half fills the smallest buffer; it halves whenever a buffer was found more than half
-    full, and grows back slowly.
+    A pass costs the same whether it moves one packet or several, going to sleep and
+    waking up costs more than the pass, and a writer that finds the reader awake does
+    not stop to wake it. But what gathers must not fill the buffer. So at first, and
+    after each quiet time, the pause is that in which the fastest writer half fills the
+    smallest buffer. It grows while buffers are found less than half full, and halves
+    as soon as one was found three quarters full.
 
     Parameters
     ----------
@@ -31,23 +34,34 @@ class Pacer:
         self,
         bytes_per_second: float = 500e6,
         shortest_s: float = 20e-6,
-        longest_s: float = 5e-3,
+        longest_s: float = 20e-3,
     ) -> None:
         self._bytes_per_second = bytes_per_second
         self._shortest_s = shortest_s
         self._longest_s = longest_s
-        self._ceiling_s = longest_s
+        self._cautious_s = longest_s
         self.pause_s = longest_s
+        #: Passes in a row that may find nothing before the consumer goes to sleep.
+        self.patience = 0
 
     def add_buffer(self, buf_size: int) -> None:
         """Take a ring of ``buf_size`` bytes into account."""
         half_full = buf_size / 2 / self._bytes_per_second
-        self._ceiling_s = max(self._shortest_s, min(self._ceiling_s, half_full))
-        self.pause_s = min(self.pause_s, self._ceiling_s)
+        self._cautious_s = max(self._shortest_s, min(self._cautious_s, half_full))
+        self.pause_s = min(self.pause_s, self._cautious_s)
 
     def found(self, fill: float) -> None:
-        """Learn the largest part of a buffer that was found used since the last call."""
+        """Learn the largest part of a buffer that was found used since the last call.
+
+        While packets come, waiting a few pauses for the next one is cheaper than to
+        sleep and be woken by its writer; when none came, it is not.
+        """
+        if fill == 0.0:
+            self.pause_s = self._cautious_s
+            self.patience = 0
+            return
+        self.patience = _PATIENCE
         if fill > _FULL:
             self.pause_s = max(self.pause_s / 2, self._shortest_s)
-        elif fill < _EMPTY:
-            self.pause_s = min(self.pause_s * 1.25, self._ceiling_s)
+        elif fill < _ROOM:
+            self.pause_s = min(self.pause_s * _GROWTH, self._longest_s)

@@ -17,17 +17,29 @@ def test_the_pause_is_what_half_fills_the_smallest_buffer() -> None:
     assert pacer.pause_s == pytest.approx((512 << 10) / 1e9)
 
 
-def test_a_buffer_found_full_halves_the_pause_and_it_grows_back() -> None:
+def test_the_pause_follows_the_fill() -> None:
     pacer = Pacer(bytes_per_second=1e9, longest_s=1.0)
     pacer.add_buffer(2 << 20)
-    ceiling = pacer.pause_s
+    cautious = pacer.pause_s
     pacer.found(0.9)
-    assert pacer.pause_s == pytest.approx(ceiling / 2)
-    pacer.found(0.4)
-    assert pacer.pause_s == pytest.approx(ceiling / 2)
-    for _ in range(20):
+    assert pacer.pause_s == pytest.approx(cautious / 2)
+    pacer.found(0.6)
+    assert pacer.pause_s == pytest.approx(cautious / 2)
+    for _ in range(10):
         pacer.found(0.1)
-    assert pacer.pause_s == pytest.approx(ceiling)
+    assert pacer.pause_s > 4 * cautious
+
+
+def test_after_a_quiet_time_the_pause_is_cautious_again() -> None:
+    pacer = Pacer(bytes_per_second=1e9, longest_s=1.0)
+    pacer.add_buffer(2 << 20)
+    cautious = pacer.pause_s
+    for _ in range(10):
+        pacer.found(0.1)
+    assert pacer.patience > 0
+    pacer.found(0.0)
+    assert pacer.pause_s == cautious
+    assert pacer.patience == 0
 
 
 @given(st.lists(st.one_of(st.floats(0, 100), st.integers(4096, 1 << 40)), max_size=40))
