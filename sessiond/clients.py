@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import ustconsumer
-from sessiond.recording import Recording, Subscription
+from sessiond.recording import Recording
 from sessiond.sockets import Wire, close_all, peer_of, pidfd_of
+from sessiond.subscription import Subscription
 from ustconsumer.errors import (
     CommandError,
     ProtocolError,

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 from sessiond.access import Access
 from sessiond.clients import Client, Handler
 from sessiond.names import check_channel_name, check_output, check_pattern, check_session_name
-from sessiond.recording import Recording, Subscription
+from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.subscription import Subscription
 from sessiond.traces import check_options
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS

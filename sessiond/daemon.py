@@ -10,10 +10,11 @@ import signal
 import socket
 
 from sessiond.access import Access
-from sessiond.applications import Application, Doorman
+from sessiond.applications import Application
 from sessiond.clients import Clients
 from sessiond.consumers import Consumers
 from sessiond.control import Control
+from sessiond.doorman import Doorman
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
 from sessiond.notify import answer
 from sessiond.reconcile import Reconciler

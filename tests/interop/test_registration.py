@@ -147,6 +147,46 @@ def test_programs_follow_the_session(registry: RunningRegistry, rundir: Rundir, 
     assert [app.state for app in registry.applications().values()] == ["registered"] * 2
 
 
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_a_stopped_program_holds_no_verb_up(
+    registry: RunningRegistry, rundir: Rundir, apps: Apps
+) -> None:
+    session = registry.client.create("slow", rundir.home / "trace")
+    session.enable_event("sleeper:*")
+    stopped = rundir.start([apps.sleeper, "1", "--ready", rundir.home / "ready"])
+    until((rundir.home / "ready").exists, "the program runs")
+    assert session.start() == []
+    stopped.send_signal(signal.SIGSTOP)
+    other = rundir.start([apps.sleeper, "1"])
+    until(
+        lambda: (
+            other.pid in registry.applications()
+            and registry.applications()[other.pid].sessions == ["slow"]
+        ),
+        "another program joins meanwhile",
+    )
+    named = f"pid {stopped.pid}"
+    assert [named in line for line in session.stop()] == [True]
+    assert registry.applications()[stopped.pid].state == "slow"
+    assert [named in line for line in session.info().slow] == [True]
+    # The session it has not left yet can be destroyed, and its name used again.
+    assert [named in line for line in session.destroy()] == [True]
+    again = registry.client.create("slow", rundir.home / "again")
+    again.enable_event("sleeper:*")
+    assert [named in line for line in again.start()] == [True]
+    assert registry.applications()[other.pid].sessions == ["slow"]
+    stopped.send_signal(signal.SIGCONT)
+    until(
+        lambda: (
+            registry.applications()[stopped.pid].sessions == ["slow"]
+            and stopped.pid in again.info().processes
+        ),
+        "it leaves the old session and joins the new one by itself",
+    )
+    assert again.stop() == []
+    assert not [line for line in registry.log() if "refused" in line]
+
+
 def _produced(streams: list) -> int:  # type: ignore[type-arg]
     return sum(stream.produced for stream in streams)
 

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Registration of applications: from two connections of a process to one `Application`.
+
+Whatever an application says of itself is checked against what the kernel says, and it
+is refused before a command could harm it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sessiond.applications import Application
+from sessiond.sockets import Peer, close_all, peer_of, pidfd_of
+from sessiond.traces import LAYOUTS
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.paths import possible_cpus
+from ustconsumer.protocol.application import (
+    REGISTRATION_SIZE,
+    Registration,
+    SocketType,
+    parse_registration,
+    refusal,
+)
+from ustconsumer.protocol.control import AppInfo
+
+__all__ = ["Doorman"]
+
+_log = logging.getLogger("sessiond")
+
+#: Connections of one uid that have not completed a registration.
+_MAX_HALF_OPEN = 256
+_REGISTER_SECONDS = 10.0
+#: Programs that were refused, remembered for ``drtrace apps``.
+_MAX_REFUSED = 256
+
+
+class _HalfOpen:
+    """A connection that has not said yet who it is, or whose twin is not there yet."""
+
+    def __init__(self, sock: socket.socket, peer: Peer) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.raw = bytearray()
+        self.registration: Registration | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Doorman:
+    """Accepts connections of applications, pairs them by process, and judges them.
+
+    Parameters
+    ----------
+    listener : socket.socket
+        Non-blocking and listening.
+    admit : callable
+        Gets each new application with its two sockets, command first.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        admit: Callable[[Application, socket.socket, socket.socket], None],
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._admit = admit
+        self._half_open: set[_HalfOpen] = set()
+        #: complete first messages that wait for their twin, by pid and socket type
+        self._waiting: dict[tuple[int, int], _HalfOpen] = {}
+        self._refused: dict[int, AppInfo] = {}
+        self._cpus = possible_cpus()
+        loop.add_reader(listener.fileno(), self._accept)
+
+    def refused(self) -> Iterator[AppInfo]:
+        """Yield the living programs that were refused."""
+        for pid in tuple(self._refused):
+            if Path(f"/proc/{pid}").exists():
+                yield self._refused[pid]
+            else:
+                del self._refused[pid]
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        for half in tuple(self._half_open):
+            self._drop(half, "")
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Out of descriptors: the connection stays in the backlog. Not at once again,
+            # which would turn the loop in circles.
+            _log.error("cannot accept applications for a second: %s", error)
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(1.0, self._listen_again)
+            return
+        sock.setblocking(False)
+        half = _HalfOpen(sock, peer_of(sock))
+        if half.peer.pid == 0:
+            _log.warning("refused an application of another pid namespace")
+            sock.close()
+            return
+        if sum(other.peer.uid == half.peer.uid for other in self._half_open) >= _MAX_HALF_OPEN:
+            _log.warning("refused pid %d: too many half-open connections of its uid", half.peer.pid)
+            sock.close()
+            return
+        half.timer = self._loop.call_later(
+            _REGISTER_SECONDS, self._drop, half, "did not complete its registration"
+        )
+        self._half_open.add(half)
+        self._loop.add_reader(sock.fileno(), self._read, half)
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _read(self, half: _HalfOpen) -> None:
+        try:
+            # Not a byte more than the registration: what follows is for the link.
+            chunk = half.sock.recv(max(1, REGISTRATION_SIZE - len(half.raw)))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            early = half.raw and half.registration is None
+            self._drop(half, "closed its connection in the middle" if early else "")
+        elif half.registration is not None:
+            self._drop(half, "sent more than its registration before anything was asked")
+        else:
+            half.raw += chunk
+            if len(half.raw) == REGISTRATION_SIZE:
+                self._judge(half)
+
+    def _judge(self, half: _HalfOpen) -> None:
+        try:
+            registration = half.registration = parse_registration(bytes(half.raw))
+        except RemoteProtocolError as error:
+            self._drop(half, str(error))
+            return
+        reason = self._reason(half.peer, registration)
+        if reason:
+            self._refuse(half, registration, reason)
+            return
+        key = half.peer.pid, registration.socket_type
+        stale = self._waiting.pop(key, None)
+        if stale is not None:
+            self._drop(stale, "")  # the process has started over
+        self._waiting[key] = half
+        command = self._waiting.get((half.peer.pid, SocketType.COMMAND))
+        notify = self._waiting.get((half.peer.pid, SocketType.NOTIFY))
+        if command is not None and notify is not None:
+            self._pair(command, notify)
+
+    def _pair(self, command: _HalfOpen, notify: _HalfOpen) -> None:
+        assert command.registration is not None
+        for half in (command, notify):
+            self._forget(half)
+        try:
+            pidfd = pidfd_of(command.sock, command.peer.pid)
+        except OSError:  # died meanwhile
+            command.sock.close()
+            notify.sock.close()
+            return
+        self._refused.pop(command.peer.pid, None)
+        application = Application(command.peer, command.registration, pidfd)
+        try:
+            self._admit(application, command.sock, notify.sock)
+        except BaseException:
+            close_all([pidfd])
+            raise
+
+    def _reason(self, peer: Peer, registration: Registration) -> str:
+        """Return why a program cannot be traced, empty if it can."""
+        reason = refusal(registration)
+        if reason:
+            return reason
+        if LAYOUTS.get(registration.major) not in RING_LAYOUTS:
+            return f"its LTTng-UST speaks ABI {registration.major}, not yet supported"
+        if peer.uid == _overflow_uid():
+            return f"its uid is {peer.uid}, the one of users unknown here"
+        cpus = self._cpus
+        with contextlib.suppress(OSError, ValueError):
+            cpus = possible_cpus(f"/proc/{peer.pid}/root/sys/devices/system/cpu/possible")
+        if cpus != self._cpus:
+            # It would abort on a stream too many, or write past the last one.
+            return f"it sees {cpus} possible CPUs, the registry {self._cpus}"
+        return ""
+
+    def _refuse(self, half: _HalfOpen, registration: Registration, reason: str) -> None:
+        pid = half.peer.pid
+        if pid not in self._refused:
+            _log.warning("application %r (pid %d) refused: %s", registration.name, pid, reason)
+        while len(self._refused) >= _MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[pid] = AppInfo(
+            pid=pid,
+            ppid=registration.ppid if registration.pid == pid else 0,
+            uid=half.peer.uid,
+            gid=half.peer.gid,
+            name=registration.name,
+            abi=f"{registration.major}.{registration.minor}",
+            bits=registration.bits_per_long,
+            tracer="",
+            state="refused",
+            sessions=[],
+            reason=reason,
+        )
+        self._drop(half, "")
+
+    def _drop(self, half: _HalfOpen, reason: str) -> None:
+        if reason:
+            _log.warning("application of pid %d closed: %s", half.peer.pid, reason)
+        self._forget(half)
+        half.sock.close()
+
+    def _forget(self, half: _HalfOpen) -> None:
+        if half.timer is not None:
+            half.timer.cancel()
+        self._half_open.discard(half)
+        self._loop.remove_reader(half.sock.fileno())
+        if half.registration is not None:
+            key = half.peer.pid, half.registration.socket_type
+            if self._waiting.get(key) is half:
+                del self._waiting[key]
+
+
+def _overflow_uid() -> int:
+    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        return int(file.read())

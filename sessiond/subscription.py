@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""One attached consumer or observer, as the registry sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from sessiond.sockets import Peer
+from sessiond.traces import Stream, Trace
+from ustconsumer.protocol.control import (
+    ConsumerStats,
+    Drain,
+    Drained,
+    Message,
+    SessionEnded,
+    StreamReady,
+    TraceAdded,
+)
+
+__all__ = ["Subscription"]
+
+_log = logging.getLogger("sessiond")
+
+#: A consumer that maps a stream takes microseconds; the application waits meanwhile.
+_READY_SECONDS = 2.0
+
+
+class Subscription:
+    """One attached consumer or observer.
+
+    Parameters
+    ----------
+    push : callable
+        Sends a message with descriptors, which stay the caller's.
+    consume : bool
+        It holds the lease and gets writable memory; otherwise memory is read-only.
+    may_map : callable
+        Whether it may have the memory of a trace, by the trace's uid.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        kind: str,
+        consume: bool,
+        push: Callable[[Message, Sequence[int]], None],
+        may_map: Callable[[int], bool],
+    ) -> None:
+        self.peer = peer
+        self.kind = kind
+        self.consume = consume
+        self.stats = ConsumerStats()
+        self._push = push
+        self._may_map = may_map
+        self._tokens = itertools.count(1)
+        self._unready: set[int] = set()
+        self._drains: dict[int, asyncio.Future[None]] = {}
+        self._ready: asyncio.Future[None] | None = None
+        self._ended = False
+
+    def push_trace(self, trace: Trace) -> None:
+        """Announce a trace and all its streams."""
+        if self.consume and not self._may_map(trace.uid):
+            _log.warning(
+                "consumer of pid %d may not read buffers of uid %d", self.peer.pid, trace.uid
+            )
+            return
+        metadata = trace.metadata.reopen_read_only()
+        try:
+            added = TraceAdded(trace=trace.id, path=trace.path, uuid=str(trace.uuid), uid=trace.uid)
+            self._push(added, (metadata,))
+        finally:
+            os.close(metadata)
+        for stream in trace.streams:
+            self._push_stream(stream, trace.id)
+
+    def _push_stream(self, stream: Stream, trace: str) -> None:
+        if self.consume:
+            self._unready.add(stream.id)
+            self._push(stream.added(trace), (stream.fd,))
+            return
+        fd = os.open(f"/proc/self/fd/{stream.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._push(stream.added(trace), (fd,))
+        finally:
+            os.close(fd)
+
+    def ready(self, message: StreamReady) -> None:
+        """Note that a stream is mapped, or cannot be."""
+        if message.problem:
+            _log.warning(
+                "consumer of pid %d cannot read stream %d: %s",
+                self.peer.pid,
+                message.stream,
+                message.problem,
+            )
+        self._unready.discard(message.stream)
+        if not self._unready and self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    async def wait_ready(self) -> None:
+        """Wait until every announced stream is mapped; not for ever."""
+        if self._unready and not self._ended:
+            if self._ready is None or self._ready.done():
+                self._ready = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._ready], timeout=_READY_SECONDS)
+            if self._unready and not self._ended:
+                _log.warning(
+                    "consumer of pid %d did not map %d streams in %.0f s: going on",
+                    self.peer.pid,
+                    len(self._unready),
+                    _READY_SECONDS,
+                )
+                self._unready.clear()
+
+    async def drain(self, final: bool, seconds: float) -> bool:
+        """Have everything recorded so far written; return whether it was, in time."""
+        if self._ended:
+            return False
+        token = next(self._tokens)
+        drained = self._drains[token] = asyncio.get_running_loop().create_future()
+        self._push(Drain(token=token, final=final), ())
+        await asyncio.wait([drained], timeout=seconds)
+        del self._drains[token]
+        return drained.done() and not self._ended
+
+    def drained(self, message: Drained) -> None:
+        """Take the answer to `Drain`."""
+        self.stats = message.stats
+        drained = self._drains.get(message.token)
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def push_end(self) -> None:
+        """Say that the session is gone."""
+        self._push(SessionEnded(), ())
+
+    def end(self) -> None:
+        """Note that it is gone; nobody waits for it any more."""
+        self._ended = True
+        for waiting in (self._ready, *self._drains.values()):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
