@@ -79,7 +79,8 @@ def test_it_ends_with_its_lifeline(user_rundir: Rundir, private: bool) -> None:
     reading, writing = os.pipe()
     options = ["--private"] if private else []
     registry = user_rundir.start_python(
-        *("-m", "sessiond", "--rundir", user_rundir.path, "--lifeline", str(reading), *options),
+        *("-m", "sessiond", "--rundir", str(user_rundir.path), "--lifeline", str(reading)),
+        *options,
         pass_fds=(reading,),
     )
     os.close(reading)

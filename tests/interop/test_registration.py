@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from helpers.apps import Apps
@@ -17,7 +17,7 @@ from helpers.babeltrace import babeltrace2_text
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
 
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.protocol.control import ChannelOptions, StreamInfo
 
 #: Loads the tracer into a Python program; forks without telling it; the parent ends.
 _BARE_FORK = """
@@ -44,7 +44,7 @@ def test_every_program_is_recorded_from_its_first_event(
     rundir: Rundir,
     apps: Apps,
     repeat: int,
-    record_property: pytest.RecordProperty,
+    record_property: Callable[[str, object], None],
 ) -> None:
     # A program whose registration timed out begins its main function unrecorded: its
     # events, emitted at once, are what tells.
@@ -187,7 +187,7 @@ def test_a_stopped_program_holds_no_verb_up(
     assert not [line for line in registry.log() if "refused" in line]
 
 
-def _produced(streams: list) -> int:  # type: ignore[type-arg]
+def _produced(streams: list[StreamInfo]) -> int:
     return sum(stream.produced for stream in streams)
 
 
