@@ -59,7 +59,7 @@ def test_a_registry_that_hangs_is_stopped(program: Path, monkeypatch: pytest.Mon
 
 def test_a_home_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # tmp_path may be too long itself.
-    with tempfile.TemporaryDirectory(prefix="ust-", dir="/tmp") as short:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="ust-", dir="/tmp") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)
         home = launch._private_home()
         assert str(home.parent) == short
