@@ -20,6 +20,7 @@ _APPS_DIRECTORY: pytest.StashKey[Path] = pytest.StashKey()
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("untimed", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=100_000)
 settings.load_profile("untimed")
 
 

@@ -78,8 +78,10 @@ class MetadataLogReader:
         self._fd = fd
         self.offset = 0
         self.version = 0
-        if os.fstat(fd).st_size < _HEADER.size:
-            raise LayoutError("metadata log", f"{_HEADER.size} byte header", os.fstat(fd).st_size)
+        size = os.fstat(fd).st_size
+        if size < _HEADER.size:
+            os.close(fd)
+            raise LayoutError("metadata log", f"{_HEADER.size} byte header", size)
         #: The header in memory, read-only.
         self.header = mmap.mmap(fd, _HEADER.size, prot=mmap.PROT_READ)
 

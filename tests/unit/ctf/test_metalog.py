@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -53,12 +54,13 @@ def test_reader_cannot_write(log: tuple[MetadataLogWriter, MetadataLogReader]) -
 def test_log_that_lies(content: bytes, complaint: str) -> None:
     fd = os.memfd_create("log")
     os.pwrite(fd, content, 0)
-    reader = MetadataLogReader(fd)
-    try:
-        with pytest.raises(LayoutError, match=complaint):
+
+    def read() -> None:
+        with contextlib.closing(MetadataLogReader(fd)) as reader:
             reader.read()
-    finally:
-        reader.close()
+
+    with pytest.raises(LayoutError, match=complaint):
+        read()
 
 
 def test_log_that_shrinks() -> None:
