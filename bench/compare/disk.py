@@ -116,7 +116,8 @@ def _print(size: str, pairs: list[list[Run]]) -> None:
         discarded = statistics.median(run.discarded for run in runs)
         seconds = statistics.median(run.seconds for run in runs)
         print(
-            f"{size:>10} {name:>6} {cpu:9.3f} {every:9.3f} {gb:7.3f} {discarded:10.0f} {seconds:7.2f}"
+            f"{size:>10} {name:>6} {cpu:9.3f} {every:9.3f} {gb:7.3f}"
+            f" {discarded:10.0f} {seconds:7.2f}"
         )
     ratio = statistics.median(a.per_gb / b.per_gb for a, b in pairs)
     lost = [a.discarded / b.discarded for a, b in pairs if b.discarded]

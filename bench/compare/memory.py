@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from compare.cost import pss_bytes, private_bytes
+from compare.cost import private_bytes, pss_bytes
 from compare.peers import Stack, lttng, ours
 from helpers.apps import build
 

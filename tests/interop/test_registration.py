@@ -205,6 +205,7 @@ def test_neighbours_refuse_each_other(user_rundir: Rundir) -> None:
     )
     until((rundir.path / "client-lttng-sessiond").exists, "lttng-sessiond listens")
     until((rundir.path / "lttng-sessiond.pid").exists, "lttng-sessiond wrote its pid")
+    until((rundir.path / "lttng-ust-sock-8").exists, "lttng-sessiond waits for programs")
     sockets = {path: path.stat().st_ino for path in rundir.path.glob("*sock*")}
     assert f"(pid {theirs.pid})" in _refusal(rundir)
     assert {path: path.stat().st_ino for path in rundir.path.glob("*sock*")} == sockets
