@@ -32,6 +32,8 @@ __all__ = ["Spawner", "SpawnerEvent", "start_spawner"]
 _MAX_MESSAGE = 1 << 16
 #: The consumers' program, by name: no import of it from here (it is run, not used).
 _PROGRAM = "consumerd.__main__"
+#: What it would import only once it runs: here once for all.
+_LATE_IMPORTS = ("pwd", "shutil", "ustconsumer.consumer.sinks.disk")
 
 
 class _Request(msgspec.Struct):
@@ -158,6 +160,8 @@ def _serve(sock: socket.socket, rundir: Path) -> int:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     program = importlib.import_module(_PROGRAM)
+    for name in _LATE_IMPORTS:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
     children: dict[int, int] = {}

@@ -37,7 +37,7 @@ def measure(
             stack.verb("enable-event", "-s", name, "-a")
             stack.verb("start", name)
         ready = stack.rundir.home / "ready"
-        program = stack.rundir.start([str(app), "1000", "1000000", str(ready)])
+        program = stack.rundir.start([str(app), "1000", "--ready", str(ready)])
         deadline = time.monotonic() + 30
         while not ready.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
