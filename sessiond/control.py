@@ -170,7 +170,7 @@ class Control:
             warnings.append(
                 f"session {session.name} has no consumer: what it recorded is still in memory"
             )
-        return warnings
+        return [*warnings, *(f"consumer: {line}" for line in recording.problems())]
 
     async def finish_if_active(self, session: Session) -> list[str]:
         """Stop a session at the end of the registry, after the verb it may be in."""

@@ -41,6 +41,8 @@ class Recording:
         self._lease_free = asyncio.Event()
         self._lease_free.set()
         self._closed = False
+        #: Of consumers that are gone.
+        self._past_problems: list[str] = []
 
     @property
     def subscriptions(self) -> Iterator[Subscription]:
@@ -107,11 +109,17 @@ class Recording:
         """Let a subscription go: released, hung up, or dead."""
         subscription.end()
         if self.lease is subscription:
+            self._past_problems += subscription.problems
             self.lease = None
             self._lease_taken.clear()
             self._lease_free.set()
         elif subscription in self._observers:
             self._observers.remove(subscription)
+
+    def problems(self) -> list[str]:
+        """Return what kept packets from their consumers, one line each."""
+        now = [] if self.lease is None else self.lease.problems
+        return list(dict.fromkeys([*self._past_problems, *now]))
 
     async def wait_lease(self) -> None:
         """Wait until a consumer holds the lease."""
@@ -146,6 +154,7 @@ class Recording:
             consumer=consumer,
             processes=list(session.processes),
             slow=list(slow),
+            problems=self.problems(),
         )
 
     def close(self) -> None:

@@ -54,6 +54,8 @@ class Subscription:
         self.kind = kind
         self.consume = consume
         self.stats = ConsumerStats()
+        #: Streams it could not take, one line each.
+        self._refusals: list[str] = []
         self._push = push
         self._may_map = may_map
         self._tokens = itertools.count(1)
@@ -61,6 +63,11 @@ class Subscription:
         self._drains: dict[int, asyncio.Future[None]] = {}
         self._ready: asyncio.Future[None] | None = None
         self._ended = False
+
+    @property
+    def problems(self) -> list[str]:
+        """What it had to give up or to wait for, one line each."""
+        return [*self._refusals, *self.stats.problems]
 
     def push_trace(self, trace: Trace) -> None:
         """Announce a trace and all its streams."""
@@ -98,6 +105,8 @@ class Subscription:
                 message.stream,
                 message.problem,
             )
+            if message.problem not in self._refusals:
+                self._refusals.append(message.problem)
         self._unready.discard(message.stream)
         if not self._unready and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)

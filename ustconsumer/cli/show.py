@@ -23,6 +23,7 @@ def describe_session(info: SessionInfo) -> str:
     lines += [f"    Trace output: {info.output}", ""]
     lines += [f"    Consumer:     {_consumer(info)}", f"    Processes:    {len(info.processes)}"]
     lines += [f"    Slow:         {line}" for line in info.slow]
+    lines += [f"    Problem:      {line}" for line in info.problems]
     lines += ["", "=== Domain: User space ===", "", "Buffering scheme: per-user", ""]
     lines += ["Channels:", "-------------"]
     for channel in info.channels:

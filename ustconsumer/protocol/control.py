@@ -191,6 +191,8 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     processes: list[int]
     #: applications that did not answer in time, one line each
     slow: list[str] = []
+    #: what kept packets from the consumer's sink, one line each
+    problems: list[str] = []
 
 
 class AppInfo(msgspec.Struct, kw_only=True):
