@@ -179,8 +179,9 @@ def test_losses_are_a_warning_at_stop(drtrace: Shell, apps: Apps) -> None:
     reading = babeltrace2_text(home / "lossy")
     lost = discarded(reading.stderr)
     assert len(reading.lines) + lost == 400_000
+    # As with `lttng stop`: said, and no failure.
+    assert result.returncode == 0
     if lost:
-        assert result.returncode == 4
         assert f"{lost} events were discarded in session lossy" in result.stderr
     drtrace("destroy")
 

@@ -45,9 +45,9 @@ class Context:
 
             print(msgspec.json.encode(value).decode())
 
-    def warn(self, text: str) -> None:
-        """Print a warning; the exit status becomes 4 unless something worse happens."""
-        self.warned = True
+    def warn(self, text: str, *, harmless: bool = False) -> None:
+        """Print a warning; unless ``harmless``, the exit status becomes 4 if it is not worse."""
+        self.warned = self.warned or not harmless
         self._complain("Warning", text)
 
     def error(self, text: str) -> None:

@@ -182,6 +182,17 @@ def test_a_warning_is_status_4(
     assert one_error(capsys) == "Warning: careful\n"
 
 
+def test_a_harmless_warning_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(arguments: argparse.Namespace, context: module.Context) -> None:
+        context.warn("careful", harmless=True)
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.stop"), "run", warn)
+    assert main(["stop"]) == 0
+    assert one_error(capsys) == "Warning: careful\n"
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["list"], ["start"], ["create", "-n"], ["record"]])
 def test_nothing_heavy_is_imported(argv: list[str], nowhere: Path) -> None:
     code = (
