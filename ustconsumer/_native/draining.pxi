@@ -3,11 +3,12 @@
 """Checking, mending and moving packets to a file."""
 
 
-cdef int _mend(RingState *r, char *page, uint64_t number, uint64_t position, uint64_t *packet_size) noexcept nogil:
+cdef int _mend(RingState *r, char *page, uint64_t number, uint64_t position, Checked *checked) noexcept nogil:
     """Check the packet of a held sub-buffer and mend what its writers left.
 
     Bytes after the content are old events: zeroed. ``events_discarded`` may be 0
-    after losses (the last committer's view): made non-decreasing.
+    after losses (the last committer's view): made non-decreasing. ``checked`` is filled
+    in when the result is ``LIE_NONE``; every word is read once.
     """
     cdef uint64_t size = rb_peek(_data_size(r, number))
     cdef uint64_t rounded, content, packet, sequence, discarded
@@ -31,26 +32,25 @@ cdef int _mend(RingState *r, char *page, uint64_t number, uint64_t position, uin
     r.last_discarded = discarded
     if rounded > size:
         memset(page + size, 0, rounded - size)
-    packet_size[0] = rounded
+    memcpy(&checked.begin, page + r.h_ts_begin, 8)
+    memcpy(&checked.end, page + r.h_ts_end, 8)
+    checked.content = size
+    checked.packet = rounded
+    checked.discarded = discarded
+    checked.sequence = sequence
     return LIE_NONE
 
 
-cdef void _index_entry(RingState *r, char *page, uint64_t file_offset, uint64_t packet_size, uint64_t *entry) noexcept nogil:
-    cdef uint64_t word
+cdef void _index_entry(RingState *r, Checked *checked, uint64_t file_offset, uint64_t *entry) noexcept nogil:
     entry[0] = htobe64(file_offset)
-    entry[1] = htobe64(packet_size * 8)
-    memcpy(&word, page + r.h_content, 8)
-    entry[2] = htobe64(word)
-    memcpy(&word, page + r.h_ts_begin, 8)
-    entry[3] = htobe64(word)
-    memcpy(&word, page + r.h_ts_end, 8)
-    entry[4] = htobe64(word)
-    memcpy(&word, page + r.h_discarded, 8)
-    entry[5] = htobe64(word)
+    entry[1] = htobe64(checked.packet * 8)
+    entry[2] = htobe64(checked.content * 8)
+    entry[3] = htobe64(checked.begin)
+    entry[4] = htobe64(checked.end)
+    entry[5] = htobe64(checked.discarded)
     entry[6] = htobe64(r.stream_id)
     entry[7] = htobe64(r.cpu)
-    memcpy(&word, page + r.h_seq, 8)
-    entry[8] = htobe64(word)
+    entry[8] = htobe64(checked.sequence)
 
 
 cdef int _write_all(RingState *r, int data_fd, iovec *iov, int count, uint64_t offset) noexcept nogil:
@@ -62,6 +62,9 @@ cdef int _write_all(RingState *r, int data_fd, iovec *iov, int count, uint64_t o
             if errno == EINTR:
                 continue
             r.error = errno
+            return -1
+        if done == 0:
+            r.error = EIO
             return -1
         offset += done
         while first < count and <size_t> done >= iov[first].iov_len:
@@ -86,6 +89,9 @@ cdef int _write_index(RingState *r, int index_fd, uint64_t *entries, int count) 
                 continue
             r.error = errno
             return -1
+        if done == 0:
+            r.error = EIO
+            return -1
         written += done
     r.index_offset += length
     return 0
@@ -95,7 +101,8 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
     """Read-write-release in batches: several sub-buffers a system call."""
     cdef iovec iov[64]
     cdef uint64_t entries[64 * INDEX_WORDS]
-    cdef uint64_t start, position, produced, packet_size, gathered, moved = 0
+    cdef uint64_t start, position, produced, gathered, moved = 0
+    cdef Checked checked
     cdef int iovs, count
     cdef char *page
     cdef int status
@@ -105,6 +112,10 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
         start = rb_load(_word(r, r.consumed))
         position = start
         produced = _trunc(r, rb_load(_word(r, r.offset)))
+        # A reader that waits for room sees at most `total` bytes ahead, and only it moves.
+        if start & (r.size - 1) or produced - start > r.total:
+            r.lie = LIE_POSITION
+            return _LIE
         iovs = count = 0
         gathered = 0
         status = _EMPTY
@@ -114,22 +125,23 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
             if not _committed(r, position):
                 status = _HELD
                 break
-            # A reader that waits for room sees at most `total` bytes ahead.
+            page = r.base + r.data + _index(r, position) * r.size
             if rb_load(_wsb(r, _index(r, position))) != _index(r, position):
                 r.lie = LIE_ID
-                return _LIE
-            page = r.base + r.data + _index(r, position) * r.size
-            r.lie = _mend(r, page, _index(r, position), position, &packet_size)
+            else:
+                r.lie = _mend(r, page, _index(r, position), position, &checked)
             if r.lie:
-                return _LIE
+                # The packets before it are good: they go first, then it comes again.
+                status = _LIE
+                break
             if iovs and <char *> iov[iovs - 1].iov_base + iov[iovs - 1].iov_len == page:
-                iov[iovs - 1].iov_len += packet_size
+                iov[iovs - 1].iov_len += checked.packet
             else:
                 iov[iovs].iov_base = page
-                iov[iovs].iov_len = packet_size
+                iov[iovs].iov_len = checked.packet
                 iovs += 1
-            _index_entry(r, page, r.data_offset + gathered, packet_size, &entries[count * INDEX_WORDS])
-            gathered += packet_size
+            _index_entry(r, &checked, r.data_offset + gathered, &entries[count * INDEX_WORDS])
+            gathered += checked.packet
             count += 1
             position += r.size
         if count == 0:
@@ -153,36 +165,47 @@ cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limi
     """One sub-buffer at a time: there is one spare page to take it with."""
     cdef iovec iov
     cdef uint64_t entry[INDEX_WORDS]
-    cdef uint64_t position, number, packet_size, moved = 0
+    cdef uint64_t position, number, moved = 0
+    cdef Checked checked
+    cdef int overtaken = 0
+    cdef bint held
     cdef char *page
     while True:
         if moved >= limit:
             return _MORE
-        if not _snapshot(r):
+        if not _snapshot(r, &position):
             return _EMPTY
-        position = rb_peek(_word(r, r.cons_snapshot))
         if not _get(r, position):
             # Overtaken (consumed moved on) or not committed: only the first is worth a retry.
-            if rb_load(_word(r, r.consumed)) == position:
+            held = rb_load(_word(r, r.consumed)) == position
+            if held and not _readable(r):
                 return _HELD
-            continue
+            overtaken += 1
+            if overtaken <= MAX_OVERTAKEN:
+                continue
+            if not held:
+                return _MORE
+            # Readable where it stands: only an id that is not its own keeps it from us,
+            # for a writer that takes the page away moves `consumed` first.
+            r.lie = LIE_ID
+            return _LIE
+        overtaken = 0
         number = _page_of(r, rb_peek(_word(r, r.rsb_id)))
         page = _page(r, number)
-        if page == NULL:
-            return _LIE
-        r.lie = _mend(r, page, number, position, &packet_size)
+        if page != NULL:
+            r.lie = _mend(r, page, number, position, &checked)
         if r.lie:
             _put(r)
             return _LIE
         iov.iov_base = page
-        iov.iov_len = packet_size
-        _index_entry(r, page, r.data_offset, packet_size, entry)
+        iov.iov_len = checked.packet
+        _index_entry(r, &checked, r.data_offset, entry)
         if _write_all(r, data_fd, &iov, 1, r.data_offset) < 0 or _write_index(r, index_fd, entry, 1) < 0:
             _put(r)
             return _ERRNO
-        r.data_offset += packet_size
+        r.data_offset += checked.packet
         _put(r)
         _move(r, _align(r, position))
         r.packet_count += 1
-        r.byte_count += packet_size
-        moved += packet_size
+        r.byte_count += checked.packet
+        moved += checked.packet

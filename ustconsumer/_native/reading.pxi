@@ -3,13 +3,15 @@
 """Taking and giving back sub-buffers. Readable definition: `ustconsumer.ringbuffer.reader`."""
 
 
-cdef bint _snapshot(RingState *r) noexcept nogil:
+cdef bint _snapshot(RingState *r, uint64_t *position) noexcept nogil:
+    """Sample the positions; ``position`` becomes the consumed one."""
     cdef uint64_t consumed = rb_load(_word(r, r.consumed))
     cdef uint64_t produced = rb_load(_word(r, r.offset))
     if _trunc(r, produced) == _trunc(r, consumed):
         return False
     rb_put(_word(r, r.cons_snapshot), consumed)
     rb_put(_word(r, r.prod_snapshot), _trunc(r, produced))
+    position[0] = consumed
     return True
 
 
@@ -63,7 +65,10 @@ cdef void _put(RingState *r) noexcept nogil:
 cdef void _move(RingState *r, uint64_t position) noexcept nogil:
     cdef char *at = _word(r, r.consumed)
     cdef uint64_t consumed = rb_load(at)
-    while <int64_t> (consumed - position) < 0:
+    cdef int tries
+    for tries in range(MAX_TRIES):
+        if <int64_t> (consumed - position) >= 0:
+            return
         # The full barrier of the CAS orders our reads before the writers' reuse.
         if rb_cas(at, consumed, position):
             return

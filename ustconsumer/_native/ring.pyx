@@ -12,7 +12,7 @@ remaining pairings are named where they stand.
 """
 
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_WRITABLE
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -47,11 +47,11 @@ DRAIN_LIE = 4     # the memory contradicts itself: ``lie`` says what
 
 _LIES = {
     0: "",
-    LIE_ID: "a sub-buffer id selects no page",
+    LIE_ID: "a sub-buffer id selects no page, or not its own",
     LIE_DATA_SIZE: "a packet's size is not within its sub-buffer",
     LIE_HEADER: "a packet header has another magic, stream or size than its buffer",
     LIE_SEQUENCE: "a packet's sequence number is not that of its position",
-    LIE_POSITION: "the consumed position moved by itself",
+    LIE_POSITION: "the consumed position is impossible or moved by itself",
 }
 
 
@@ -249,8 +249,9 @@ cdef class Ring:
 
     def snapshot(self):
         """Sample the consumed and produced positions; False when both are in one sub-buffer."""
+        cdef uint64_t position
         self._check()
-        return _snapshot(&self._s)
+        return _snapshot(&self._s, &position)
 
     def held(self):
         """Return whether a reader holds a sub-buffer (also one that died holding it)."""
@@ -285,10 +286,11 @@ cdef class Ring:
 
     def get_next(self):
         """Take the sub-buffer at the consumed position; False when there is none to read."""
+        cdef uint64_t position
         self._check()
         if self._s.base[self._s.get_subbuf] & 1:
             raise RingBufferError("a sub-buffer is held already: put it first")
-        return _snapshot(&self._s) and _get(&self._s, rb_peek(_word(&self._s, self._s.cons_snapshot)))
+        return _snapshot(&self._s, &position) and _get(&self._s, position)
 
     def put_next(self):
         """Give the held sub-buffer back and move ``consumed`` past it."""
@@ -375,18 +377,22 @@ cdef class Ring:
         page : int
         packet_size : int
             Bytes to hand on: content rounded up to a page.
+        content_size : int
+            Bytes.
+        sequence : int
+            ``packet_seq_num``. Its writers can change the memory: what was checked is here.
 
         Raises
         ------
         RingBufferError
             The packet contradicts its buffer.
         """
-        cdef uint64_t packet_size = 0
+        cdef Checked checked
         page, _, position = self.current()
-        self._s.lie = _mend(&self._s, _page(&self._s, page), page, position, &packet_size)
+        self._s.lie = _mend(&self._s, _page(&self._s, page), page, position, &checked)
         if self._s.lie:
             raise RingBufferError(_LIES[self._s.lie])
-        return page, packet_size
+        return page, checked.packet, checked.content, checked.sequence
 
     def assign(self, int data_fd, int index_fd=-1):
         """Give the ring its files, for `RingSet.pump`; -1 takes them away. Not owned."""

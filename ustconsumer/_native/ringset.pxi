@@ -29,6 +29,8 @@ cdef class RingSet:
     cdef list _rings
     cdef RingState **_states
     cdef size_t _count
+    # Where a pass begins: after the ring that ended the last one, so that none starves.
+    cdef size_t _first
     cdef list _owners
     cdef uint64_t *_words[MAX_WORDS]
     cdef uint64_t _seen[MAX_WORDS]
@@ -39,6 +41,7 @@ cdef class RingSet:
         self._owners = []
         self._states = NULL
         self._count = 0
+        self._first = 0
         self._nr_words = 0
 
     def __dealloc__(self):
@@ -136,7 +139,7 @@ cdef class RingSet:
         cdef uint64_t deadline = rb_now() + max_ns
         cdef uint64_t moved = 0
         cdef uint64_t fill
-        cdef size_t at
+        cdef size_t at, step
         cdef RingState *r
         cdef bint found
         cdef int status
@@ -146,13 +149,15 @@ cdef class RingSet:
             if self._changed():
                 return _PUMP_WORD
             found = False
-            for at in range(self._count):
+            for step in range(self._count):
+                at = (self._first + step) % self._count
                 r = self._states[at]
                 if r.base == NULL or not _readable(r):
                     continue
                 found = True
                 which[0] = at
                 if r.data_fd < 0:
+                    self._first = at + 1
                     return _PUMP_READY
                 fill = (rb_load(_word(r, r.offset)) - rb_load(_word(r, r.consumed))) * 1024 // r.total
                 if fill > fullest[0]:
@@ -164,6 +169,7 @@ cdef class RingSet:
                     status = _drain_discard(r, r.data_fd, r.index_fd, max_bytes, batch)
                 moved += r.byte_count - fill
                 if status == _ERRNO or status == _LIE:
+                    self._first = at + 1
                     return _PUMP_STOPPED
             empty = 0 if found else empty + 1
             if empty > patience:

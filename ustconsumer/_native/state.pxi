@@ -85,10 +85,22 @@ cdef enum:
     INDEX_ENTRY = 72
     PAGE = 4096
 
+# A CAS fails because another one won; so often in a row only a writer that means it does
+# that, and it must not keep us here.
+cdef enum:
+    MAX_TRIES = 1 << 16
+    MAX_OVERTAKEN = 64
+
 cdef uint64_t NOREF = 1ull << 32
 cdef uint64_t PAGE_BITS = 0xFFFFFFFFull
 cdef int TURN_SHIFT = 33
 cdef uint32_t DATA_MAGIC = 0xC1FC1FC1
+
+
+# A packet as it was when it was checked. Writers can store to its memory at any time: what
+# is decided or written down about it later comes from here, never from there again.
+cdef struct Checked:
+    uint64_t content, packet, begin, end, discarded, sequence
 
 
 cdef struct RingState:

@@ -14,11 +14,13 @@ cdef uint64_t _lost(RingState *r) noexcept nogil:
 cdef void _clear_noref(RingState *r, uint64_t position) noexcept nogil:
     cdef char *entry = _wsb(r, _index(r, position))
     cdef uint64_t id
+    cdef int tries
     if not r.overwrite:
         return
-    id = rb_load(entry)
-    while id & NOREF and not rb_cas(entry, id, id & ~NOREF):
+    for tries in range(MAX_TRIES):
         id = rb_load(entry)
+        if not id & NOREF or rb_cas(entry, id, id & ~NOREF):
+            return
 
 
 cdef void _push_reader(RingState *r, uint64_t position) noexcept nogil:
@@ -26,7 +28,8 @@ cdef void _push_reader(RingState *r, uint64_t position) noexcept nogil:
     # consumed position that lies must not keep us here for 2**50 steps.
     cdef char *at = _word(r, r.consumed)
     cdef uint64_t consumed
-    while True:
+    cdef int tries
+    for tries in range(MAX_TRIES):
         consumed = rb_load(at)
         if _trunc(r, position) - _trunc(r, consumed) < r.total:
             return
@@ -107,7 +110,8 @@ cdef bint _switch(RingState *r, bint final, uint64_t given, bint use_given) noex
     cdef uint64_t old, now, discarded, last, number
     cdef char *page
     cdef bint start_old
-    while True:
+    cdef int tries
+    for tries in range(MAX_TRIES):
         # Position first, clock second: times do not decrease along positions.
         old = rb_load(_word(r, r.offset))
         now = given if use_given else rb_now()
@@ -125,6 +129,8 @@ cdef bint _switch(RingState *r, bint final, uint64_t given, bint use_given) noex
         discarded = _lost(r)
         if rb_cas(_word(r, r.offset), old, _align(r, old)):
             break
+    else:
+        return False
     rb_put(_word(r, r.last_tsc), now)
     _push_reader(r, old)
     _clear_noref(r, old)

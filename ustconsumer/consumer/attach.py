@@ -113,7 +113,11 @@ class Attachment:
                 return
             subscription.rings.set_active(1)
             if subscription.rings.scan():
-                continue
+                # What says it is readable, but cannot be taken, must not keep us from sleeping.
+                before = self._stats.packets
+                yield from self._readable()
+                if self._stats.packets != before:
+                    continue
             left = 1.0 if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return
@@ -137,8 +141,10 @@ class Attachment:
         self.close()
 
     def _readable(self) -> Iterator[Packet]:
-        while ready := self._subscription.rings.scan():
-            for ring in ready:
+        taken = -1
+        while taken != self._stats.packets:
+            taken = self._stats.packets
+            for ring in self._subscription.rings.scan():
                 yield from self._take_all(self._subscription.streams[ring])
 
     def _take_all(self, mapped: MappedStream) -> Iterator[Packet]:

@@ -19,11 +19,12 @@ from ustconsumer._native.ring import (
 )
 from ustconsumer._native.window import Window
 from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.outage import PASSING, Outage
 from ustconsumer.consumer.pacer import Pacer
-from ustconsumer.consumer.packet import Packet
+from ustconsumer.consumer.packet import Packet, Trace
 from ustconsumer.consumer.sink import DrainingWriter, Sink, Writer
 from ustconsumer.consumer.subscription import MappedStream, Subscription
-from ustconsumer.errors import RingBufferError
+from ustconsumer.errors import RingBufferError, UstConsumerError
 from ustconsumer.protocol.control import ConsumerStats
 
 __all__ = ["Consumer"]
@@ -35,8 +36,6 @@ _SLICE_NS = 10_000_000
 #: Seconds an idle consumer sleeps before it looks without having been woken: a wake-up
 #: may be lost with the writer that owed it.
 _RESCAN = 1.0
-#: Seconds between two attempts at a sink that cannot take packets.
-_RETRY = 0.2
 #: Seconds that a drain waits for a sub-buffer that a living process holds open.
 _HELD_LIMIT = 5.0
 
@@ -74,11 +73,12 @@ class Consumer:
         self._writers: dict[Ring, Writer] = {}
         self._draining: list[DrainingWriter] = []
         self._problems: list[str] = []
-        self._failed: dict[Ring, float] = {}
+        self._given_up: set[Ring] = set()
         self._packets = 0
         self._bytes = 0
         self._pacer = Pacer()
         self._subscription = Subscription(connection, session, kind, self._open_stream)
+        self._outage = Outage(self._subscription.rings, self._problem, report)
         self._sink = sink(self._subscription.output) if callable(sink) else sink
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._subscription.watch(self._stop_read)
@@ -154,27 +154,27 @@ class Consumer:
         rings.set_active(1)
         stopped = False
         if not rings.scan():
-            stopped = self._subscription.wait(_RETRY if self._failed else _RESCAN)
+            stopped = self._subscription.wait(self._outage.retry_s if self._outage else _RESCAN)
         rings.set_active(0)
         return stopped
 
     def _retry(self) -> None:
-        """Try the rings again whose sink could not take packets a moment ago."""
-        if not self._failed:
-            return
-        now = time.monotonic()
-        for ring, when in list(self._failed.items()):
-            if when <= now:
-                del self._failed[ring]
-                self._subscription.rings.add(ring)
+        """Try again what the sink could not take a moment ago."""
+        if self._outage.due:
+            self._sync_metadata()
+            for ring in self._outage.resume():
                 self._drain(ring, _TURN)
-        if not self._failed:
-            self._report("the output takes packets again")
+            self._outage.check_over()
 
     def _drain(self, ring: Ring, max_bytes: int) -> int:
         """Move packets of one ring; deal with what stops it."""
-        writer = self._writers[ring]
+        mapped = self._subscription.streams[ring]
+        if mapped.stream.trace.id in self._outage.undeclared:
+            self._outage.wait(ring)
+            return DRAIN_ERRNO
         try:
+            # Not there yet if it could not be opened.
+            writer = self._writers.get(ring) or self._open_writer(mapped)
             if isinstance(writer, DrainingWriter):
                 status = writer.drain(ring, max_bytes)
                 if status == DRAIN_ERRNO:
@@ -184,9 +184,11 @@ class Consumer:
             else:
                 status = self._deliver(ring, writer, max_bytes)
         except OSError as error:
-            self._sink_failed(ring, error)
+            # Its buffer fills, then events are discarded.
+            self._outage.wait(ring)
+            self._outage.failed(error)
             return DRAIN_ERRNO
-        except RingBufferError as error:
+        except UstConsumerError as error:
             self._give_up(ring, str(error))
             return DRAIN_LIE
         return status
@@ -213,35 +215,56 @@ class Consumer:
 
     def _sync_metadata(self) -> None:
         """Metadata before packets: whatever id a packet read later uses is declared."""
+        undeclared = self._outage.undeclared
         for trace, text in self._subscription.metadata():
-            self._sink.metadata(trace, text)
+            try:
+                self._sink.metadata(trace, text)
+            except (OSError, UstConsumerError) as error:
+                self._subscription.return_metadata(trace, text)
+                self._undeclared(trace, error)
+            else:
+                undeclared.discard(trace.id)
+
+    def _undeclared(self, trace: Trace, error: OSError | UstConsumerError) -> None:
+        """Metadata of a trace was not written: its packets wait, or nobody wants them.
+
+        Without a stream nothing is lost; who opens the first one is told why he cannot.
+        """
+        for ring, mapped in self._subscription.streams.items():
+            if mapped.stream.trace.id != trace.id or ring in self._given_up:
+                continue
+            if isinstance(error, OSError):
+                self._outage.undeclared.add(trace.id)
+                self._outage.wait(ring)
+                self._outage.failed(error)
+            else:
+                self._give_up(ring, str(error))
 
     # -- ends ----------------------------------------------------------------------
 
     def _finish(self, final: bool) -> None:
         """Drain every ring; with ``final``, close the packets being written and drain those."""
         deadline = time.monotonic() + _HELD_LIMIT
-        for ring in self._failed:
-            self._subscription.rings.add(ring)
-        self._failed.clear()
         self._drain_all(deadline)
         if final:
-            for ring in list(self._subscription.streams):
-                if ring in self._writers:
+            for ring in self._subscription.streams:
+                if ring not in self._given_up:
                     ring.switch(True)
             self._drain_all(deadline)
         self._sync_metadata()
 
     def _drain_all(self, deadline: float) -> None:
-        """Drain until nothing is left; a sub-buffer held open is waited for until ``deadline``."""
+        """Drain what is there now; a sub-buffer held open is waited for until ``deadline``."""
         while True:
             left = False
             self._sync_metadata()
-            for ring in [ring for ring in self._subscription.streams if ring in self._writers]:
-                status = self._drain(ring, _TURN)
-                while status == DRAIN_MORE:
-                    status = self._drain(ring, _TURN)
-                left |= status in (DRAIN_HELD, DRAIN_ERRNO)
+            self._outage.resume()
+            for ring, mapped in self._subscription.streams.items():
+                if ring not in self._given_up:
+                    # A whole buffer is all that was there; writers may go on for ever.
+                    status = self._drain(ring, mapped.stream.geometry.buf_size)
+                    left |= status in (DRAIN_HELD, DRAIN_ERRNO)
+            self._outage.check_over()
             if not left:
                 return
             if time.monotonic() >= deadline:
@@ -266,30 +289,35 @@ class Consumer:
     # -- streams -------------------------------------------------------------------
 
     def _open_stream(self, mapped: MappedStream) -> None:
+        try:
+            self._open_writer(mapped)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            self._outage.wait(mapped.ring)
+            self._outage.failed(error)
         self._sync_metadata()
+        self._pacer.add_buffer(mapped.stream.geometry.buf_size)
+
+    def _open_writer(self, mapped: MappedStream) -> Writer:
         writer = self._sink.open(mapped.stream)
         if isinstance(writer, DrainingWriter):
             writer.attach(mapped.ring)
             self._draining.append(writer)
-        self._pacer.add_buffer(mapped.stream.geometry.buf_size)
         self._writers[mapped.ring] = writer
-
-    def _sink_failed(self, ring: Ring, error: OSError) -> None:
-        """Stop taking from a ring for a moment: its buffer fills, then events are discarded."""
-        if not self._failed:
-            self._problem(f"output: {error.strerror or error}; events are discarded meanwhile")
-        if ring not in self._failed:
-            self._subscription.rings.remove(ring)
-        self._failed[ring] = time.monotonic() + _RETRY
+        return writer
 
     def _give_up(self, ring: Ring, reason: str) -> None:
         """Close a stream that contradicts itself; the others go on."""
         mapped = self._subscription.streams[ring]
-        if self._failed.pop(ring, None) is None:
-            self._subscription.rings.remove(ring)
-        writer = self._writers.pop(ring)
-        self._draining = [each for each in self._draining if each is not writer]
-        writer.close()
+        self._outage.forget(ring)
+        self._given_up.add(ring)
+        # Its writers need not wake us any more.
+        ring.close()
+        writer = self._writers.pop(ring, None)
+        if writer is not None:
+            self._draining = [each for each in self._draining if each is not writer]
+            writer.close()
         self._problem(f"stream {mapped.stream.trace.path}/{mapped.stream.name} closed: {reason}")
 
     def _problem(self, line: str) -> None:
@@ -311,11 +339,10 @@ def take_packet(mapped: MappedStream) -> Packet | None:
     if not ring.get_next():
         return None
     try:
-        page, packet_size = ring.mend_held()
-        _, content_size, _ = ring.current()
+        page, packet_size, content_size, sequence = ring.mend_held()
     except RingBufferError:
         ring.put()
         raise
     start = geometry.data_at(page)
     window = Window(mapped.memory, start, packet_size)
-    return Packet(mapped.stream, window, content_size)
+    return Packet(mapped.stream, window, content_size, sequence)

@@ -96,10 +96,10 @@ class Packet:
         "timestamp_end",
     )
 
-    def __init__(self, stream: Stream, memory: Window, content_size: int) -> None:
+    def __init__(self, stream: Stream, memory: Window, content_size: int, sequence: int) -> None:
         header = stream.geometry.layout.packet.get_all(memory)
         self.stream = stream
-        self.sequence: int = header["packet_seq_num"]
+        self.sequence = sequence
         self.timestamp_begin = Nanoseconds(header["timestamp_begin"])
         self.timestamp_end = Nanoseconds(header["timestamp_end"])
         self.events_discarded: int = header["events_discarded"]

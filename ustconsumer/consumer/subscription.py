@@ -150,6 +150,10 @@ class Subscription:
             if text:
                 yield trace, text
 
+    def return_metadata(self, trace: Trace, text: bytes) -> None:
+        """Have `metadata` yield a text again, with what comes after it: it was not written."""
+        self.traces[trace.id][1].unread(text)
+
     def drained(self, drain: Drain, stats: ConsumerStats) -> None:
         """Tell the registry that everything up to a drain is in the sink."""
         self._tell(Drained(token=drain.token, stats=stats))
@@ -185,14 +189,11 @@ class Subscription:
 
     def _empty_pipe(self, mask: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            while True:
-                chunk = os.read(self._wake_fd, _PIPE_CHUNK)
-                if not chunk:
-                    # Hang-up stays readable: poll would spin on it.
-                    self.writers_gone = True
-                    self._poll.unregister(self._wake_fd)
-                if len(chunk) < _PIPE_CHUNK:
-                    break
+            # Once, not until it is empty: somebody may fill it as fast as we read.
+            if not os.read(self._wake_fd, _PIPE_CHUNK):
+                # Hang-up stays readable: poll would spin on it.
+                self.writers_gone = True
+                self._poll.unregister(self._wake_fd)
         if mask & (select.POLLERR | select.POLLNVAL):
             raise UstConsumerError("the session's wake-up pipe broke")
 
@@ -267,17 +268,19 @@ class Subscription:
             cpu=message.cpu,
         )
         mapped = MappedStream(stream, memory, ring)
+        self.streams[ring] = mapped
+        self.rings.add(ring)
         try:
             if ring.held():
                 # The consumer before us died with a sub-buffer in its hand.
                 ring.put()
             self._on_stream(mapped)
         except BaseException:
+            self.rings.remove(ring)
+            del self.streams[ring]
             mapped.close()
             raise
         ring.open()
-        self.streams[ring] = mapped
-        self.rings.add(ring)
 
 
 def _expect(message: Message, fds: list[int], count: int) -> None:

@@ -112,6 +112,10 @@ class MetadataLogReader:
             self.offset += len(part)
         return b"".join(parts)
 
+    def unread(self, text: bytes) -> None:
+        """Have the next `read` begin with the text that the last one returned."""
+        self.offset -= len(text)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

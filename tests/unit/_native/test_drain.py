@@ -146,6 +146,43 @@ def test_a_packet_that_contradicts_its_buffer_is_not_written(
         ring.ring.mend_held()
 
 
+def test_packets_before_a_lie_are_written(
+    ring: TestRing, data: IO[bytes], index: IO[bytes]
+) -> None:
+    for now in (2000, 3000, 4000):
+        ring.packet(now)
+    ring.poke(2, "packet_seq_num", 7)
+    assert ring.ring.drain(data.fileno(), index.fileno(), 1 << 20) == DRAIN_LIE
+    assert "sequence" in ring.ring.lie
+    assert [entry[8] for entry in entries(index)] == [0, 1]
+    assert os.fstat(data.fileno()).st_size == 2 * 4096
+    assert ring.ring.positions()[0] == 2 * 4096
+
+
+@pytest.mark.parametrize("consumed", [8, 4096 + 1, 3 * 4096, 1 << 63, (1 << 64) - 4096 * 4])
+def test_an_impossible_consumed_position_is_a_lie(data: IO[bytes], consumed: int) -> None:
+    """It is a multiple of the sub-buffer size, and at most a buffer before the writers."""
+    with make_ring() as made:
+        made.packet(2000)
+        made.packet(3000)
+        at = made.stream.geometry.places()["consumed"]
+        made.memory[at : at + 8] = struct.pack("<Q", consumed)
+        assert made.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_LIE
+        assert "position" in made.ring.lie
+        assert os.fstat(data.fileno()).st_size == 0
+
+
+def test_a_readable_packet_under_a_strange_id_is_a_lie(data: IO[bytes]) -> None:
+    """Delivered in its turn, yet its id says "in use": nothing would ever come of waiting."""
+    with make_ring(overwrite=True) as made:
+        made.packet(2000)
+        wsb = made.stream.geometry.wsb
+        made.memory[wsb : wsb + 8] = struct.pack("<Q", 0)
+        assert made.ring.readable()
+        assert made.ring.drain(data.fileno(), -1, 1 << 20) == DRAIN_LIE
+        assert "id" in made.ring.lie
+
+
 @pytest.mark.parametrize("size", [0, 83, 4097, 1 << 63])
 def test_an_impossible_data_size_is_not_followed(
     ring: TestRing, data: IO[bytes], size: int
@@ -282,3 +319,14 @@ def test_wake_up_only_for_an_active_reader(ring: TestRing) -> None:
         waking.release()
         os.close(read)
         os.close(write)
+
+
+def test_no_ring_starves_behind_another() -> None:
+    """A sink in Python takes a few packets of a ring, then others get their turn."""
+    with make_ring() as one, make_ring() as other:
+        rings = RingSet()
+        for made in (one, other):
+            rings.add(made.ring)
+            made.packet(2000)
+        ready = [rings.pump(0, 1 << 20, 0)[1] for _ in range(4)]
+        assert ready == [one.ring, other.ring] * 2

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ustconsumer._native.ring import Ring
+from ustconsumer._native.ring import DRAIN_ERRNO, Ring
 from ustconsumer.abi.packet import (
     INDEX_ENTRY,
     INDEX_HEADER,
@@ -116,7 +116,7 @@ class MetadataFile:
         self._packets = MetadataPacketWriter(uuid)
 
     def append(self, text: bytes) -> None:
-        """Write text as packets.
+        """Write text as packets, all or nothing.
 
         Raises
         ------
@@ -124,7 +124,8 @@ class MetadataFile:
             The file cannot take them.
         """
         packets = self._packets.append(text)
-        _write_all(self._fd, packets, self._offset)
+        with _all_or_nothing((self._fd, self._offset)):
+            _write_all(self._fd, packets, self._offset)
         self._offset += len(packets)
 
     def close(self) -> None:
@@ -154,14 +155,17 @@ class DiskWriter:
         ring.index_offset = self._index_end
         ring.last_discarded = self._discarded
         if self._next_sequence is not None:
-            consumed, _ = ring.positions()
-            position = self._next_sequence * ring.subbuf_size
-            if position > consumed:
-                ring.move_consumer(position)
+            # Only forward; a position is a word that wraps.
+            ring.move_consumer(self._next_sequence * ring.subbuf_size % (1 << 64))
 
     def drain(self, ring: Ring, max_bytes: int) -> int:
         """Move readable packets to the files; see `Ring.drain`."""
-        return ring.drain(self._data_fd, self._index_fd, max_bytes)
+        status = ring.drain(self._data_fd, self._index_fd, max_bytes)
+        if status == DRAIN_ERRNO:
+            # Part of a packet would make the file unreadable, should it end here.
+            os.ftruncate(self._data_fd, ring.data_offset)
+            os.ftruncate(self._index_fd, ring.index_offset)
+        return status
 
     def settle(self) -> None:
         """Start write-back of what has gathered."""
@@ -171,12 +175,16 @@ class DiskWriter:
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets without a ring: data, then index."""
         for packet in packets:
-            header = packet.stream.geometry.layout.packet.get_all(packet.data)
+            # A copy: its writers may change the header, and the entry must say the same.
+            raw = bytes(packet.data.data)
+            header = packet.stream.geometry.layout.packet.get_all(raw)
             header["offset"] = self._data_end
             names = [row.name for row in INDEX_ENTRY]
-            _write_all(self._data_fd, packet.data.data, self._data_end)
             entry = INDEX_ENTRY.pack({name: header[name] for name in names})
-            _write_all(self._index_fd, entry, self._index_end)
+            files = (self._data_fd, self._data_end), (self._index_fd, self._index_end)
+            with _all_or_nothing(*files):
+                _write_all(self._data_fd, raw, self._data_end)
+                _write_all(self._index_fd, entry, self._index_end)
             self._data_end += packet.packet_size
             self._index_end += len(entry)
 
@@ -238,6 +246,17 @@ def _make_directory(path: Path) -> None:
 def _open(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, _FILE_MODE)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(*files: tuple[int, int]) -> Iterator[None]:
+    """Cut files back to where they ended if writing to them fails."""
+    try:
+        yield
+    except OSError:
+        for fd, end in files:
+            os.ftruncate(fd, end)
+        raise
 
 
 def _write_all(fd: int, raw: bytes | memoryview, offset: int) -> None:
