@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.rundir = os.path.abspath(options.rundir) if options.rundir else None
     foreground = -1
     try:
-        rendezvous = Rendezvous(default_rundir(options.rundir), options.group)
+        rendezvous = Rendezvous(Path(default_rundir(options.rundir)), options.group)
         rendezvous.check_alone()
         if options.daemonize:
             foreground = _daemonize()
@@ -133,7 +133,7 @@ def _wait_word(everybody: bool) -> Iterator[None]:
     from sessiond.waitword import WaitWord
 
     try:
-        word = WaitWord(wait_word_path(None if everybody else os.geteuid()), everybody)
+        word = WaitWord(Path(wait_word_path(None if everybody else os.geteuid())), everybody)
     except (OSError, UsageError) as error:
         _log.warning("%s", error)
         yield

@@ -44,7 +44,7 @@ class Rendezvous:
 
     def __init__(self, rundir: Path, group: str) -> None:
         self.rundir = rundir
-        self.everybody = os.geteuid() == 0 and rundir.resolve() == GLOBAL_RUNDIR.resolve()
+        self.everybody = os.geteuid() == 0 and rundir.resolve() == Path(GLOBAL_RUNDIR).resolve()
         self._group = group
         self._lock = -1
         self._bound: list[tuple[Path, int]] = []
@@ -85,7 +85,10 @@ class Rendezvous:
                 os.chown(self.rundir / CONTROL_SOCKET, 0, gid)
         except OSError as error:
             self.leave()
-            raise UsageError(f"cannot listen in {self.rundir}: {error}") from None
+            raise UsageError(
+                f"cannot listen in {self.rundir} ({error.strerror or error}): "
+                "choose another --rundir"
+            ) from None
         except BaseException:
             self.leave()
             raise

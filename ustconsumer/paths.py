@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Where the sockets, locks and traces of this machine live."""
+"""Where the sockets, locks and traces of this machine live.
+
+Plain strings: every verb of ``drtrace`` needs them, and importing pathlib costs 4 ms.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from ustconsumer.errors import UsageError
 
@@ -31,10 +33,10 @@ CONTROL_SOCKET = "drtrace.sock"
 LTTNG_LOCK = "lttng-sessiond.lck"
 #: Where a live lttng-sessiond writes its pid.
 LTTNG_PID = "lttng-sessiond.pid"
-GLOBAL_RUNDIR = Path("/var/run/lttng")
+GLOBAL_RUNDIR = "/var/run/lttng"
 
 
-def home(env: Mapping[str, str] = os.environ) -> Path:
+def home(env: Mapping[str, str] = os.environ) -> str:
     """Return the directory that holds ``.lttng``: LTTNG_HOME, else HOME.
 
     Raises
@@ -44,18 +46,18 @@ def home(env: Mapping[str, str] = os.environ) -> Path:
     """
     for name in ("LTTNG_HOME", "HOME"):
         if env.get(name):
-            return Path(env[name])
+            return env[name]
     raise UsageError("neither LTTNG_HOME nor HOME is set: set one of them")
 
 
-def user_rundir(env: Mapping[str, str] = os.environ) -> Path:
+def user_rundir(env: Mapping[str, str] = os.environ) -> str:
     """Return the run directory of the per-user registry, which liblttng-ust also looks in."""
-    return home(env) / ".lttng"
+    return os.path.join(home(env), ".lttng")
 
 
 def default_rundir(
     override: str | None = None, env: Mapping[str, str] = os.environ, uid: int | None = None
-) -> Path:
+) -> str:
     """Return the run directory a registry of this user owns.
 
     Parameters
@@ -66,27 +68,27 @@ def default_rundir(
         Default: the real uid of this process. Root owns the global registry.
     """
     if override:
-        return Path(override)
+        return override
     if env.get("LTTNG_UST_CTL_PATH"):
-        return Path(env["LTTNG_UST_CTL_PATH"])
+        return env["LTTNG_UST_CTL_PATH"]
     if (os.getuid() if uid is None else uid) == 0:
         return GLOBAL_RUNDIR
     return user_rundir(env)
 
 
-def traces_dir(env: Mapping[str, str] = os.environ) -> Path:
+def traces_dir(env: Mapping[str, str] = os.environ) -> str:
     """Return the default parent directory of traces."""
-    return home(env) / "lttng-traces"
+    return os.path.join(home(env), "lttng-traces")
 
 
-def wait_word_path(uid: int | None) -> Path:
+def wait_word_path(uid: int | None) -> str:
     """Return the wait word of a uid's applications; ``None`` means the global one.
 
     The file belongs to liblttng-ust: it may be created and written, never unlinked.
     """
     # Where the C library's shm_open puts it, not a temporary file of ours.
     name = "lttng-ust-wait-8" if uid is None else f"lttng-ust-wait-8-{uid}"
-    return Path("/dev/shm") / name  # noqa: S108
+    return os.path.join("/dev/shm", name)  # noqa: S108
 
 
 def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> int:

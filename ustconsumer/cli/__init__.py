@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from ustconsumer.cli.run import run
+        from ustconsumer.cli.terminal import open_standard_streams
 
+        open_standard_streams()
         # Not list(): the module of the verb `list` has that name in this package once imported.
         return run([*(sys.argv[1:] if argv is None else argv)])
     except KeyboardInterrupt:

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.client.output import default_output, timestamped
-from ustconsumer.errors import UsageError
+from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -27,13 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    name = arguments.session or timestamped("auto")
+    name = timestamped("auto") if arguments.session is None else arguments.session
     if arguments.output is None:
         # As LTTng: an automatic name has its date already.
         output = default_output(name if arguments.session is None else timestamped(name))
     else:
-        output = Path(os.path.abspath(arguments.output))
-        _check(output)
+        output = given_output(arguments.output)
+        # Refuse now what the consumer could not write to later.
+        unclaim(claim(output))
     with context.connect(start=True) as registry:
         registry.create(name, output)
     try:
@@ -42,21 +40,3 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         context.warn(f"cannot make {name} the current session ({error.strerror}): use -s {name}")
     context.say(f"Session {name} created.\nTraces will be output to {output}")
     context.dump(Done())
-
-
-def _check(output: Path) -> None:
-    """Refuse now what the consumer could not write to later."""
-    try:
-        occupied = output.exists() and any(output.iterdir())
-    except OSError as error:
-        raise UsageError(
-            f"cannot use output directory {output} ({error.strerror}): name another with -o"
-        ) from None
-    if occupied:
-        raise UsageError(f"output directory {output} is not empty: name another with -o")
-    existing = next(place for place in (output, *output.parents) if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"cannot write to output directory {output} ({existing} is not writable): "
-            "name another with -o"
-        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 from ustconsumer.errors import UsageError
 from ustconsumer.paths import home
@@ -16,12 +15,12 @@ _NAME = ".drtracerc"
 _KEY = "session="
 
 
-def _file(rundir: str | None) -> Path:
+def _file(rundir: str | None) -> str:
     """The file beside ``.lttng``, as ``.lttngrc`` is; in the home for a registry elsewhere."""
     place = rundir or os.environ.get("LTTNG_UST_CTL_PATH")
-    if place and Path(place).name == ".lttng":
-        return Path(place).absolute().parent / _NAME
-    return home() / _NAME
+    if place and os.path.basename(os.path.normpath(place)) == ".lttng":
+        return os.path.join(os.path.dirname(os.path.abspath(place)), _NAME)
+    return os.path.join(home(), _NAME)
 
 
 def remember(name: str, rundir: str | None) -> None:
@@ -32,14 +31,15 @@ def remember(name: str, rundir: str | None) -> None:
     OSError
         The file cannot be written.
     """
-    _file(rundir).write_text(f"{_KEY}{name}\n", encoding="utf-8")
+    with open(_file(rundir), "w", encoding="utf-8") as file:
+        file.write(f"{_KEY}{name}\n")
 
 
 def forget(name: str, rundir: str | None) -> None:
     """Have no current session any more, if it is this one."""
     with contextlib.suppress(OSError, UsageError):
         if _read(rundir) == name:
-            _file(rundir).unlink()
+            os.unlink(_file(rundir))
 
 
 def choose(named: str | None, rundir: str | None) -> str:
@@ -59,8 +59,11 @@ def choose(named: str | None, rundir: str | None) -> str:
 
 
 def _read(rundir: str | None) -> str | None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in _file(rundir).read_text(encoding="utf-8").splitlines():
+    with (
+        contextlib.suppress(OSError, UnicodeDecodeError),
+        open(_file(rundir), encoding="utf-8") as file,
+    ):
+        for line in file:
             if line.startswith(_KEY):
-                return line.removeprefix(_KEY)
+                return line.removeprefix(_KEY).rstrip("\n")
     return None

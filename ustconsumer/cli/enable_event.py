@@ -27,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-a", "--all", action="store_true", help="all events")
     add_domain(parser)
+    # What every rule here is: lttng has other kinds.
+    parser.add_argument("--tracepoint", action="store_true", help=argparse.SUPPRESS)
     add_session(parser)
     parser.add_argument(
         "-c", "--channel", default="", help="default: the only channel, or a new channel0"

@@ -8,6 +8,7 @@ import argparse
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain
 from ustconsumer.cli.show import describe_session, shown_state
+from ustconsumer.errors import UsageError
 
 __all__ = ["configure", "run"]
 
@@ -18,6 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.userspace and not arguments.session:
+        raise UsageError(
+            "tracepoints of running programs cannot be listed: "
+            "`drtrace apps` lists the programs, `drtrace list` the sessions"
+        )
     with context.connect() as registry:
         if arguments.session:
             info = registry.session(arguments.session).info()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from ustconsumer.cli.values import subbuf_count, subbuf_size
 
@@ -15,6 +17,8 @@ def add_domain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-u", "--userspace", action="store_true", help="user-space domain (the only one)"
     )
+    for names in (("-k", "--kernel"), ("-j", "--jul"), ("-l", "--log4j"), ("-p", "--python")):
+        parser.add_argument(*names, action=_OtherDomain, nargs=0, help=argparse.SUPPRESS)
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:
@@ -36,3 +40,16 @@ def add_buffer_options(parser: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         help="sub-buffers per CPU, a power of two (default: 4)",
     )
+
+
+class _OtherDomain(argparse.Action):
+    """A domain of ``lttng`` that is not ours."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        parser.error(f"only user space can be traced: leave out {option_string}")

@@ -10,6 +10,7 @@ import sys
 from typing import NoReturn
 
 from ustconsumer.cli.context import Context
+from ustconsumer.cli.terminal import HelpFormatter
 from ustconsumer.cli.verbs import VERBS, Verb
 from ustconsumer.errors import (
     CommandError,
@@ -38,9 +39,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(status, f"Error: {message}: see `{self.prog} --help`\n")
 
 
+class _TextFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the table of commands as it is."""
+
+
 def run(argv: list[str]) -> int:
     """Run one command line; return the exit status."""
     name, rest = _split(argv)
+    if name == "help":
+        name, rest = _split(rest)
+        rest = [*rest, "--help"]
     if name is not None and name not in VERBS:
         print(
             f"{_PROGRAM}: {name} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
@@ -54,8 +62,21 @@ def run(argv: list[str]) -> int:
         return status
     except BrokenPipeError:
         # Whoever read our output has enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return _FAILED
+    except OSError as error:
+        # What a verb has no word for: the disk behind our output is full, memory is short.
+        _discard_output()
+        print(f"Error: {error.strerror or error}{_named(error)}", file=sys.stderr)
+        return VERBS[name].failure if name else _FAILED
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _named(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
 
 
 def _status(name: str | None, rest: list[str]) -> int:
@@ -80,7 +101,12 @@ def _split(argv: list[str]) -> tuple[str | None, list[str]]:
 
 def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     module = importlib.import_module(f"ustconsumer.cli.{name.replace('-', '_')}")
-    parser = _Parser(prog=f"{_PROGRAM} {name}", description=f"{verb.summary}.", allow_abbrev=False)
+    parser = _Parser(
+        prog=f"{_PROGRAM} {name}",
+        description=f"{verb.summary}.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
     parser.failure = verb.failure
     module.configure(parser)
     _add_global_options(parser)
@@ -118,7 +144,7 @@ def _add_global_options(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print nothing, not even errors")
     add("-v", "--verbose", action="count", default=0, help="say more")
     add("--json", action="store_true", help="print results as JSON")
-    add("--version", action="store_true", help="show version information")
+    add("-V", "--version", action="store_true", help="show version information")
 
 
 def _without_verb(argv: list[str]) -> int:
@@ -127,7 +153,7 @@ def _without_verb(argv: list[str]) -> int:
         usage=f"{_PROGRAM} [GENERAL OPTIONS] COMMAND [COMMAND OPTIONS]",
         description="Record LTTng user-space events without lttng-tools.",
         epilog=_commands(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_TextFormatter,
         allow_abbrev=False,
     )
     _add_global_options(parser)

@@ -3,28 +3,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 __all__ = ["VERBS", "Verb"]
 
 
-class Verb(NamedTuple):
+class Verb:
     """A verb lives in the module of its name, with ``_`` for ``-``.
 
     The module has ``configure(parser)``, which adds its options, and
     ``run(arguments, context)``, which returns an exit status or ``None`` for success.
+
+    Parameters
+    ----------
+    section, summary : str
+        Where and how ``--help`` lists it.
+    failure : int
+        Exit status of our own failures and of wrong options.
     """
 
-    section: str
-    summary: str
-    #: exit status of our own failures and of wrong options
-    failure: int = 1
+    def __init__(self, section: str, summary: str, failure: int = 1) -> None:
+        self.section = section
+        self.summary = summary
+        self.failure = failure
 
 
 VERBS = {
     "record": Verb("Recording", "Run a command and record it", failure=125),
     "create": Verb("Recording sessions", "Create a recording session"),
     "destroy": Verb("Recording sessions", "Destroy recording sessions"),
+    "set-session": Verb("Recording sessions", "Set the current recording session"),
     "enable-channel": Verb("Channels", "Create a channel"),
     "add-context": Verb("Channels", "Add context fields to be recorded"),
     "enable-event": Verb("Recording event rules", "Create recording event rules"),

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections import deque
-from pathlib import Path
 from types import TracebackType
 
 from ustconsumer.errors import (
@@ -40,7 +39,7 @@ _CHUNK = 1 << 16
 _CONTROL = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
-def rundirs(override: str | None = None) -> list[Path]:
+def rundirs(override: str | None = None) -> list[str]:
     """Return the run directories to look for a registry in, best first.
 
     An ordinary user prefers the global registry, but only if it answers: a
@@ -113,7 +112,7 @@ class Connection:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(_HELLO_SECONDS)
             try:
-                sock.connect(str(place / CONTROL_SOCKET))
+                sock.connect(os.path.join(place, CONTROL_SOCKET))
             except OSError as error:
                 sock.close()
                 # AF_UNIX path too long is an OSError without errno.
@@ -126,7 +125,7 @@ class Connection:
                     raise
                 why = str(error)
         raise BrokenResourceError(
-            f"no session registry at {places[-1] / CONTROL_SOCKET} ({why}): "
+            f"no session registry at {os.path.join(places[-1], CONTROL_SOCKET)} ({why}): "
             "start one with `drtrace create`"
         )
 

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.errors import BrokenResourceError, CommandError
-from ustconsumer.paths import default_rundir
+from ustconsumer.paths import LTTNG_LOCK, LTTNG_PID, default_rundir
 
 __all__ = ["Lines", "PrivateRegistry", "ensure"]
 
 #: A registry binds its sockets in a fraction of a second, also on a loaded machine.
 _READY_SECONDS = 20.0
+#: From the lock to the sockets of a registry that somebody else starts.
+_NEIGHBOUR_SECONDS = 1.0
 #: The registry bounds its own end (10 s for a drain); after this it is killed.
 _EXIT_SECONDS = 20.0
 #: "/.lttng/lttng-ust-sock-8" must fit behind the home in sockaddr_un.sun_path.
@@ -44,11 +46,32 @@ def ensure(rundir: str | os.PathLike[str] | None = None, *, group: str | None = 
     arguments = ["--rundir", str(place), "--daemonize"]
     if group is not None:
         arguments += ["--group", group]
-    process, errors = _spawn(arguments, {})
+    try:
+        process, errors = _spawn(arguments, {})
+    except CommandError:
+        # Another may have started one at the same time; it locks first and listens a little later.
+        with contextlib.suppress(BrokenResourceError):
+            return _connect_soon(place)
+        raise
     # What it says after it is ready goes to its own log: nobody reads the pipe any more.
     os.close(errors)
     process.wait()
     return Connection.connect(place)
+
+
+def _connect_soon(place: str) -> Connection:
+    deadline = time.monotonic() + _NEIGHBOUR_SECONDS
+    while True:
+        try:
+            return Connection.connect(place)
+        except BrokenResourceError:
+            # lttng-sessiond has a lock of that name too, and a file with its pid.
+            ours = os.path.exists(os.path.join(place, LTTNG_LOCK)) and not os.path.exists(
+                os.path.join(place, LTTNG_PID)
+            )
+            if not ours or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 class Lines:
@@ -173,9 +196,13 @@ def _spawn(
             pass_fds=(ready_write, *pass_fds),
             start_new_session=True,
         )
-    except BaseException:
+    except BaseException as error:
         os.close(errors)
         os.close(ready)
+        if isinstance(error, OSError):
+            raise CommandError(
+                f"cannot start the session registry with {sys.executable} ({error.strerror})"
+            ) from None
         raise
     finally:
         os.close(ready_write)

@@ -16,6 +16,7 @@ __all__ = [
     "OUTER_HOME",
     "claim",
     "default_output",
+    "given_output",
     "newest_trace",
     "outer_home",
     "timestamped",
@@ -48,12 +49,31 @@ def default_output(name: str) -> Path:
 
     Two runs within a second get ``-2``, ``-3`` ... behind the time.
     """
-    first = traces_dir(outer_home()).absolute() / name
+    first = Path(traces_dir(outer_home())).absolute() / name
     place, number = first, 1
     while os.path.lexists(place):
         number += 1
         place = first.with_name(f"{first.name}-{number}")
     return place
+
+
+def given_output(name: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a directory somebody named.
+
+    Raises
+    ------
+    UsageError
+        It is empty, or relative to a directory that is gone.
+    """
+    if not os.fspath(name):
+        raise UsageError("empty name of the output directory: name one with -o")
+    try:
+        return Path(os.path.abspath(name))
+    except OSError:
+        raise UsageError(
+            f"cannot use output directory {os.fspath(name)} (the current directory is gone): "
+            "give an absolute path"
+        ) from None
 
 
 def claim(output: Path) -> list[Path]:
@@ -73,8 +93,14 @@ def claim(output: Path) -> list[Path]:
     try:
         missing = [place for place in (output, *output.parents) if not os.path.lexists(place)]
         for place in reversed(missing):
-            place.mkdir(mode=0o770)
-            made.insert(0, place)
+            try:
+                place.mkdir(mode=0o770)
+            except FileExistsError:
+                # Another run makes the same parents; the trace's own directory is not shared.
+                if place == output:
+                    raise
+            else:
+                made.insert(0, place)
         if not made and any(output.iterdir()):
             raise UsageError(f"output directory {output} is not empty: name another with -o")
         if not os.access(output, os.W_OK | os.X_OK):
@@ -102,7 +128,7 @@ def newest_trace() -> Path:
     UsageError
         There is none.
     """
-    parent = traces_dir(outer_home())
+    parent = Path(traces_dir(outer_home()))
     newest: tuple[float, Path] | None = None
     with contextlib.suppress(OSError):
         for place in parent.iterdir():

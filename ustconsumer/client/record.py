@@ -14,7 +14,7 @@ import msgspec
 
 from ustconsumer.client.command import wait
 from ustconsumer.client.launch import PrivateRegistry
-from ustconsumer.client.output import claim, default_output, timestamped, unclaim
+from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
 from ustconsumer.client.program import (
     ProgramError,
     environment,
@@ -92,7 +92,7 @@ def record_command(
         raise UsageError("no command to record: name one after the options")
     program = resolve(command[0])
     name = timestamped(program.name)
-    place = default_output(name) if output is None else Path(os.path.abspath(output))
+    place = default_output(name) if output is None else given_output(output)
     warnings: list[str] = []
 
     def note(line: str) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ustconsumer.ctf.tsdl import declarations
 from ustconsumer.ctf.types import EnumEntry, Field
@@ -108,8 +109,7 @@ struct event_header_{name} {{
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessDescription:
+class ProcessDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What the environment says about the process of a per-process trace."""
 
     tracer_patchlevel: int
@@ -119,8 +119,7 @@ class ProcessDescription:
     registered: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceDescription:
+class TraceDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What the header of a trace's metadata says."""
 
     #: text form

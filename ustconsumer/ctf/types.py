@@ -8,8 +8,9 @@ Names are the tracer's own, without the leading ``_`` that TSDL adds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 __all__ = [
     "Array",
@@ -26,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Integer:
+class Integer(msgspec.Struct, frozen=True):
     """A whole number of ``size`` bits, aligned on ``alignment`` bits."""
 
     size: int
@@ -40,8 +40,7 @@ class Integer:
     reverse_byte_order: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FloatingPoint:
+class FloatingPoint(msgspec.Struct, frozen=True):
     """IEEE 754; ``mant_dig`` counts the hidden bit, so the two add up to the size in bits."""
 
     exp_dig: int
@@ -50,15 +49,13 @@ class FloatingPoint:
     reverse_byte_order: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(msgspec.Struct, frozen=True):
     """Bytes up to and with a NUL."""
 
     encoding: str = "UTF8"
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(msgspec.Struct, frozen=True):
     """``length`` integers; ``alignment`` in bytes before the first, 0 where there is none."""
 
     element: Integer
@@ -66,8 +63,7 @@ class Array:
     alignment: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     """As many integers as the field ``length_name``, declared just before, says."""
 
     element: Integer
@@ -75,8 +71,7 @@ class Sequence:
     alignment: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EnumEntry:
+class EnumEntry(msgspec.Struct, frozen=True):
     """A label for the values from ``start`` to ``end``, both included.
 
     An ``automatic`` one has neither (both 0): its value is one more than the entry before
@@ -89,8 +84,7 @@ class EnumEntry:
     automatic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Enumeration:
+class Enumeration(msgspec.Struct, frozen=True):
     """An integer with labels; ``enum_id`` is what the registry answered for its entries."""
 
     name: str
@@ -98,16 +92,14 @@ class Enumeration:
     enum_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(msgspec.Struct, frozen=True):
     """A group of fields. The tracer uses the empty one only, as an option of a variant."""
 
     fields: tuple[Field, ...] = ()
     alignment: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(msgspec.Struct, frozen=True):
     """One of the choices, selected by the enumeration field ``tag_name``."""
 
     tag_name: str
@@ -115,8 +107,7 @@ class Variant:
     alignment: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A named member of a record."""
 
     name: str

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.errors import RemoteProtocolError, UsageError
 
 __all__ = [
     "ERROR_KINDS",
@@ -444,8 +444,17 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_REQUESTS | _RE
 
 
 def encode(message: Message, fds: int = 0) -> bytes:
-    """Return the frame of a message that travels with ``fds`` descriptors."""
-    body = _encoder.encode(message)
+    """Return the frame of a message that travels with ``fds`` descriptors.
+
+    Raises
+    ------
+    UsageError
+        A text in it is not Unicode: a file name or argument in another encoding.
+    """
+    try:
+        body = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is not UTF-8 text: use another name") from None
     return HEADER.pack(len(body), fds) + body
 
 

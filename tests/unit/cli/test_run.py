@@ -51,6 +51,12 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
         (["enable-channel", "c", "--num-subbuf=3"], 1, "not a power of two"),
         (["add-context"], 1, "Missing context type"),
         (["start"], 1, "No session daemon is available"),
+        (["set-session", "s"], 1, "No session daemon is available"),
+        (["create", "s", "-o", ""], 1, "empty name of the output directory"),
+        (["create", "s", "-o", "/proc/x"], 1, "cannot write to output directory /proc/x"),
+        (["enable-event", "-k", "sched_switch"], 1, "only user space can be traced"),
+        (["list", "-u"], 1, "`drtrace apps` lists the programs"),
+        (["help", "nosuch"], 2, "nosuch is not a drtrace command"),
         (["-n", "create", "x"], 1, "No session daemon is available"),
         (["list", "s"], 1, "No session daemon is available"),
         (["view"], 1, "no trace below"),
@@ -109,6 +115,18 @@ def test_status_of_errors(
     assert one_error(capsys) == "Error: x\n"
 
 
+def test_an_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: argparse.Namespace, context: object) -> None:
+        os.open("/nonexistent/x", os.O_RDONLY)
+
+    monkeypatch.setattr(import_module("ustconsumer.cli.stop"), "run", fail)
+    monkeypatch.setattr(module, "_discard_output", lambda: None)
+    assert main(["stop"]) == 1
+    assert one_error(capfd) == "Error: No such file or directory: /nonexistent/x\n"
+
+
 def test_an_error_of_several_lines_is_printed_in_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +138,27 @@ def test_an_error_of_several_lines_is_printed_in_one(
     assert one_error(capsys) == "Error: first second\n"
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["version"], ["version", "-v"]])
+@pytest.mark.parametrize("verb", [[], ["create"]])
+def test_help_is_a_word_too(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb, "--help"]) == 0
+    expected = capsys.readouterr()
+    assert main(["help", *verb]) == 0
+    assert capsys.readouterr() == expected
+
+
+@pytest.mark.parametrize("verb", ["create", "record"])
+def test_an_output_relative_to_nowhere(
+    verb: str, capsys: pytest.CaptureFixture[str], nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nowhere / "gone").mkdir()
+    monkeypatch.chdir(nowhere / "gone")
+    (nowhere / "gone").rmdir()
+    words = ["true"] if verb == "record" else []
+    assert main([verb, "-o", "relative", *words]) == VERBS[verb].failure
+    assert "the current directory is gone" in one_error(capsys)
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["-V"], ["version"], ["version", "-v"]])
 def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 0
     assert capsys.readouterr().out == f"drtrace version {ustconsumer.__version__}\n"
@@ -197,7 +235,11 @@ def test_a_harmless_warning_is_none(
 def test_nothing_heavy_is_imported(argv: list[str], nowhere: Path) -> None:
     code = (
         "import sys; from ustconsumer.cli import main; main(sys.argv[1:]);"
-        "print(sorted({'numpy', 'asyncio', 'uvloop', 'rich', 'zstandard'} & set(sys.modules)))"
+        "heavy = {'numpy', 'asyncio', 'uvloop', 'rich', 'zstandard'};"
+        "light = {'pathlib', 'shutil', 'subprocess', 'dataclasses'};"
+        "verbs = {'--help', 'list', 'start'};"
+        "unwanted = heavy | light if sys.argv[1] in verbs else heavy;"
+        "print(sorted(unwanted & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-P", "-c", code, *argv],

@@ -47,6 +47,13 @@ def test_a_registry_that_fails_says_why(body: str, message: str, program: Path) 
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_a_python_that_cannot_be_started(program: Path) -> None:
+    program.chmod(0o644)
+    with pytest.raises(CommandError, match=r"cannot start the session registry with .*denied"):
+        PrivateRegistry()
+    assert list((program.parent / "runtime").iterdir()) == []
+
+
 def test_a_registry_that_hangs_is_stopped(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = program.parent / "pid"
     program.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 1000\n")

@@ -68,6 +68,20 @@ def test_a_used_directory_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_parents_may_appear_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run makes ``lttng-traces`` between our look and our mkdir."""
+    make = Path.mkdir
+
+    def raced(self: Path, mode: int = 0o777) -> None:
+        if self == tmp_path / "a":
+            make(self)
+        make(self, mode)
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    assert claim(tmp_path / "a" / "b") == [tmp_path / "a" / "b"]
+    assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_newest_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTTNG_HOME", str(tmp_path))
     with pytest.raises(UsageError, match="no trace below"):

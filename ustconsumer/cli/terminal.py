@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Standard streams and the width of help, whatever we were started with."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+
+__all__ = ["HelpFormatter", "open_standard_streams"]
+
+
+def open_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, and let every text be printed.
+
+    A pipe or socket of ours with one of these numbers would become the output of a
+    program we start, and Python has no stream at all for a closed one.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(fd, True)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (for the process's life)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the locale cannot spell is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's own, without the import of shutil (3 ms) it makes to learn the width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    text = os.environ.get("COLUMNS", "")
+    if text.isascii() and text.isdigit() and int(text):
+        return int(text)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
