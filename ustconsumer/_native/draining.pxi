@@ -152,12 +152,12 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
         if _write_index(r, index_fd, entries, count) < 0:
             return _ERRNO
         r.data_offset += gathered
+        r.packet_count += count
+        r.byte_count += gathered
         # The CAS is a full barrier: our reads come before the writers' reuse.
         if not rb_cas(_word(r, r.consumed), start, position):
             r.lie = LIE_POSITION
             return _LIE
-        r.packet_count += count
-        r.byte_count += gathered
         moved += gathered
 
 
