@@ -95,10 +95,12 @@ class Client:
         self.recording = self.subscription = None
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; a request that is being carried out goes on to its end.
+
+        A verb cut in half would leave half a session: destroyed, its name taken.
+        """
         self._hello_timer.cancel()
-        if self._worker is not None and self._worker is not asyncio.current_task():
-            self._worker.cancel()
+        self._requests.clear()
         self._wire.close()
         self.detach()
         close_all(self._decoder.close())

@@ -124,8 +124,11 @@ class Consumers:
         )
         now = time.monotonic()
         deaths = [death for death in child.deaths if now - death < _DEATHS_SECONDS] + [now]
+        # We may hear of its death before its connection ends: then it still has the lease.
+        lease = child.recording.lease
+        taken = lease is not None and lease.peer.pid != event.pid
         # One killed after it had attached has a successor; one that cannot start has none.
-        if status > 0 or child.recording.lease is not None or len(deaths) > _MAX_DEATHS:
+        if status > 0 or taken or len(deaths) > _MAX_DEATHS:
             return
         try:
             self._spawn(child.recording, child.kind, deaths)

@@ -172,10 +172,16 @@ class Control:
             )
         return [*warnings, *(f"consumer: {line}" for line in recording.problems())]
 
-    async def finish_if_active(self, session: Session) -> list[str]:
+    def finish_if_active(self, session: Session) -> Awaitable[list[str]]:
         """Stop a session at the end of the registry, after the verb it may be in."""
-        async with self._host.recording(session).lock:
-            return await self.finish(session) if session.state == "active" else []
+        # Looked up now: that verb may be the one that destroys it.
+        lock = self._host.recording(session).lock
+
+        async def finish() -> list[str]:
+            async with lock:
+                return await self.finish(session) if session.state == "active" else []
+
+        return finish()
 
     async def list_sessions(self, client: Client, request: ListSessions) -> Message:
         if request.session:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Verbs by the uid of who asks, on a global registry that several users share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from sessiond.access import Access
+from sessiond.control import Control
+from sessiond.recording import Recording
+from sessiond.registry import Registry, Session
+from sessiond.sockets import Peer
+from ustconsumer.errors import CommandError
+from ustconsumer.protocol.control import (
+    AddContext,
+    AppInfo,
+    Applications,
+    Attach,
+    ChannelOptions,
+    CreateSession,
+    Describe,
+    DestroySession,
+    Done,
+    EnableChannel,
+    EnableEvent,
+    EventInfo,
+    ListApplications,
+    ListSessions,
+    Message,
+    Sessions,
+    Shutdown,
+    SpawnConsumer,
+    StartSession,
+    StopSession,
+)
+
+ROOT, MINE, THEIRS = 0, 1000, 1001
+
+
+class Asker:
+    """A connection, as far as a verb sees it."""
+
+    def __init__(self, uid: int) -> None:
+        self.peer = Peer(1, uid, uid)
+        self.subscription = None
+
+
+class Host:
+    """A daemon without applications or consumers."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.access = Access(ROOT, True, "no-such-group")
+        self.ended = False
+        self.slow = lambda session: []
+        self._recordings: dict[str, Recording] = {}
+
+    def recording(self, session: Session) -> Recording:
+        return self._recordings[session.id]
+
+    def open(self, session: Session) -> None:
+        self._recordings[session.id] = Recording(session)
+
+    def discard(self, session: Session) -> None:
+        self._recordings.pop(session.id).close()
+
+    async def settle(self, session: Session) -> Sequence[str]:
+        return []
+
+    def applications(self) -> list[AppInfo]:
+        return [
+            AppInfo(
+                pid=uid + 1,
+                ppid=1,
+                uid=uid,
+                gid=uid,
+                name="app",
+                abi="9.0",
+                bits=64,
+                tracer="2.13.5",
+                state="registered",
+                sessions=[],
+                reason="",
+            )
+            for uid in (ROOT, MINE, THEIRS)
+        ]
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        for recording in self._recordings.values():
+            recording.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+def ask(host: Host, uid: int, request: Message) -> Any:
+    handlers = Control(host).handlers()  # type: ignore[arg-type]
+    return asyncio.run(handlers[type(request)](Asker(uid), request))  # type: ignore[arg-type]
+
+
+REQUESTS = [
+    ListSessions(session="s"),
+    StartSession(session="s"),
+    StopSession(session="s"),
+    DestroySession(session="s"),
+    EnableChannel(session="s", channel="c", options=ChannelOptions()),
+    EnableEvent(session="s", channel="", event=EventInfo(pattern="*")),
+    AddContext(session="s", channel="", contexts=["vpid"]),
+    Describe(session="s"),
+    SpawnConsumer(session="s", kind="disk"),
+    Attach(session="s", consume=True, kind="disk"),
+    Attach(session="s", consume=False, kind="top"),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
+def test_a_session_of_another_user_is_not_there(host: Host, request_: Message) -> None:
+    ask(host, MINE, CreateSession(name="s", output=""))
+    with pytest.raises(CommandError) as refused:
+        ask(host, THEIRS, request_)
+    # The very answer to a name that nobody has.
+    with pytest.raises(CommandError) as missing:
+        ask(host, THEIRS, ListSessions(session="nobody's"))
+    assert (refused.value.kind, str(refused.value)) == (
+        "no-such-session",
+        str(missing.value).replace('"nobody\'s"', "'s'"),
+    )
+    assert ask(host, MINE, ListSessions(session="s")).sessions[0].channels == []
+
+
+def test_users_see_what_is_theirs_and_root_all(host: Host) -> None:
+    for uid, name in ((MINE, "mine"), (THEIRS, "theirs")):
+        assert isinstance(ask(host, uid, CreateSession(name=name, output="")), Done)
+    for uid, sessions, apps in (
+        (MINE, ["mine"], [MINE]),
+        (THEIRS, ["theirs"], [THEIRS]),
+        (ROOT, ["mine", "theirs"], [ROOT, MINE, THEIRS]),
+    ):
+        listed = ask(host, uid, ListSessions())
+        assert isinstance(listed, Sessions)
+        assert [session.name for session in listed.sessions] == sessions
+        programs = ask(host, uid, ListApplications())
+        assert isinstance(programs, Applications)
+        assert [app.uid for app in programs.applications] == apps
+
+
+def test_who_may_end_the_registry(host: Host) -> None:
+    with pytest.raises(CommandError) as refused:
+        ask(host, MINE, Shutdown())
+    assert refused.value.kind == "permission"
+    assert not host.ended
+    ask(host, ROOT, Shutdown())
+    assert host.ended
+
+
+def test_the_end_of_the_registry_waits_for_the_verb_that_destroys_a_session(host: Host) -> None:
+    ask(host, MINE, CreateSession(name="s", output=""))
+    session = host.registry.sessions["s"]
+
+    async def scenario() -> list[str]:
+        async with host.recording(session).lock:
+            ending = asyncio.ensure_future(Control(host).finish_if_active(session))  # type: ignore[arg-type]
+            session.step("destroy")
+            host.registry.remove(session)
+            host.discard(session)
+        return await ending
+
+    assert asyncio.run(scenario()) == []

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""What an application is sent, in which order; the application is the test."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from sessiond.applications import Application
+from sessiond.notify import answer
+from sessiond.reconcile import Reconciler
+from sessiond.recording import Recording
+from sessiond.registry import Registry, Session
+from sessiond.sockets import Peer
+from sessiond.subscription import Subscription
+from ustconsumer.ctf.metalog import MetadataLogReader
+from ustconsumer.ctf.types import Field, Integer
+from ustconsumer.paths import possible_cpus
+from ustconsumer.protocol.application import (
+    ChannelRequest,
+    Command,
+    EventRequest,
+    Registration,
+    Reply,
+)
+from ustconsumer.protocol.control import (
+    ChannelOptions,
+    EventInfo,
+    Message,
+    StreamAdded,
+    StreamReady,
+)
+
+UID = os.geteuid()
+STREAMS = ["STREAM"] * possible_cpus()
+I32 = Integer(32, True)
+
+
+class Link:
+    """Answers every command; handles count up. Keeps what comes with CHANNEL open."""
+
+    def __init__(self, tracer: bytes) -> None:
+        self.names: list[str] = []
+        self.commands: list[Command] = []
+        self.wakeups: list[int] = []
+        self._tracer = tracer
+
+    async def run(self, command: Command) -> Reply:
+        self.commands.append(command)
+        self.names.append(command.name)
+        if command.name == "CHANNEL":
+            # As a descriptor that was sent: the same open file description.
+            self.wakeups.append(os.dup(command.steps[-1].fds[-1]))
+        payload = self._tracer if command.name == "TRACER_VERSION" else b""
+        return Reply(command.handle, command.number, 0, len(self.commands), payload)
+
+
+class World:
+    """A registry with one session, and applications it serves."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.session = Session(name="s", uid=UID, gid=os.getegid(), output="")
+        channel = self.session.add_channel("c", ChannelOptions(subbuf_size=4096, num_subbuf=2))
+        self.session.add_contexts("c", ["vpid"])
+        self.session.add_rule(channel, EventInfo(pattern="p:*"))
+        self.registry.add(self.session)
+        self.recording = Recording(self.session)
+        self.links: list[Link] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._apps: list[Application] = []
+        self._reconciler = Reconciler(
+            self.registry, lambda session: self.recording, lambda app, session: True
+        )
+
+    def register(self) -> tuple[Application, Link]:
+        number = 1000 + len(self._apps)
+        claims = Registration(9, 0, number, 1, UID, 0, 64, {"long": 8}, 0, "app")
+        app = Application(Peer(number, UID, 0), claims, -1)
+        # Three u32, major, minor, patch level (facts, application protocol 4).
+        link = Link(b"".join(part.to_bytes(4, "little") for part in (2, 13, 5)).ljust(288, b"\0"))
+        app.command = link  # type: ignore[assignment]
+        self._apps.append(app)
+        self.links.append(link)
+        self._tasks.append(asyncio.ensure_future(self._reconciler.serve(app)))
+        return app, link
+
+    async def verb(self, verb: str) -> None:
+        """Change the session and wait until every application has followed."""
+        self.session.step(verb)
+        await self.settled()
+
+    async def settled(self) -> None:
+        revision = self.registry.changed()
+        for app in self._apps:
+            app.wake.set()
+        await asyncio.wait_for(
+            asyncio.gather(*(app.wait_settled(revision) for app in self._apps)), 60
+        )
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for link in self.links:
+            for fd in link.wakeups:
+                os.close(fd)
+        self.recording.close()
+
+
+Scenario = Callable[[World], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[[Scenario], None]]:
+    """Run a scenario on a loop; no descriptor of it may be left."""
+
+    async def run(scenario: Scenario) -> None:
+        world = World()
+        try:
+            await scenario(world)
+        finally:
+            await world.end()
+
+    gc.collect()  # what other tests of this process left
+    before = len(os.listdir("/proc/self/fd"))
+    yield lambda scenario: asyncio.run(run(scenario))
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_one_life(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        app, link = world.register()
+
+        def new() -> list[str]:
+            names, link.names = link.names, []
+            return names
+
+        await world.settled()
+        assert new() == ["TRACER_VERSION", "REGISTER_DONE"]
+        # Contexts and events after all streams; the session last, then every probe has ended
+        # that did not see it: what `start` returned to is recorded.
+        await world.verb("start")
+        assert new() == [
+            *("SESSION", "CHANNEL", *STREAMS, "CONTEXT", "EVENT", "ENABLE", "ENABLE"),
+            "WAIT_QUIESCENT",
+        ]
+        handles = {command.name: command.handle for command in link.commands}
+        assert handles["ENABLE"] == app.sessions[world.session.id].handle
+        # A probe that had begun before DISABLE would write behind the final switch.
+        await world.verb("stop")
+        assert new() == ["DISABLE", "WAIT_QUIESCENT"]
+        await world.verb("start")
+        assert new() == ["ENABLE", "WAIT_QUIESCENT"]
+        await world.verb("stop")
+        new()
+        # Events before channels before the session (facts, application protocol 4).
+        await world.verb("destroy")
+        assert new() == ["RELEASE", "RELEASE", "RELEASE", "WAIT_QUIESCENT"]
+        assert app.sessions == {}
+
+    play(scenario)
+
+
+def test_a_program_that_comes_later_is_set_up_before_its_main(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.verb("start")
+        _, link = world.register()
+        await world.settled()
+        assert link.names[-2:] == ["WAIT_QUIESCENT", "REGISTER_DONE"]
+
+    play(scenario)
+
+
+def test_each_program_has_a_wake_up_pipe_of_its_own(play: Callable[[Scenario], None]) -> None:
+    """One that makes its end blocking must not stop the writers of the others."""
+
+    async def scenario(world: World) -> None:
+        _, first = world.register()
+        _, second = world.register()
+        await world.verb("start")
+        (mine,), (other,) = first.wakeups, second.wakeups
+        os.set_blocking(mine, True)
+        assert not os.get_blocking(other)
+        assert fcntl.fcntl(other, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        os.write(other, b"x")
+        assert os.read(world.recording.pipe.read_end, 10) == b"x"
+
+    play(scenario)
+
+
+def test_buffers_come_to_the_program_after_the_consumer(play: Callable[[Scenario], None]) -> None:
+    """No event is written that nobody reads: the stream is mapped before anybody writes."""
+
+    async def scenario(world: World) -> None:
+        announced = asyncio.Queue[Message]()
+        consumer = Subscription(
+            Peer(1, UID, 0), "disk", True, lambda m, fds: announced.put_nowait(m), lambda uid: True
+        )
+        world.recording.attach(consumer)
+        _, link = world.register()
+        starting = asyncio.ensure_future(world.verb("start"))
+        streams = []
+        while len(streams) < len(STREAMS):
+            message = await asyncio.wait_for(announced.get(), 60)
+            if isinstance(message, StreamAdded):
+                streams.append(message.stream)
+        for stream in streams:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert "SESSION" not in link.names
+            consumer.ready(StreamReady(stream=stream))
+        await starting
+        assert "STREAM" in link.names
+
+    play(scenario)
+
+
+def test_what_is_answered_is_in_the_metadata(play: Callable[[Scenario], None]) -> None:
+    """With the answer the program may write; a reader of its events must find their names."""
+
+    async def scenario(world: World) -> None:
+        app, _ = world.register()
+        await world.verb("start")
+        entry = app.sessions[world.session.id]
+        channel = entry.channels[0]
+        reader = MetadataLogReader(entry.trace.metadata.reopen_read_only())
+        reader.read()
+        fields = (Field("vpid", I32),)
+        answer(app, ChannelRequest(entry.handle, channel.handle, fields))
+        assert b"stream {" in reader.read()
+        answer(app, EventRequest(entry.handle, channel.handle, "p:e", 13, "int, a", fields, ""))
+        assert b'name = "p:e"' in reader.read()
+        reader.header.close()
+        reader.close()
+
+    play(scenario)
