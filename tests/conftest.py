@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # nohup and the shell's background jobs ignore some, and programs inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     # Not below pytest's own directories: those are 0700, and ordinary users run the programs.
     if hasattr(config, "workerinput"):
         config.stash[_APPS_DIRECTORY] = Path(config.workerinput["apps_directory"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -232,5 +233,10 @@ def test_what_a_dead_registry_left_is_replaced(rundir: Rundir) -> None:
     (rundir.path / "lttng-sessiond.lck").touch()
     with running_registry(rundir) as running:
         assert running.client.sessions() == []
+        # Which of the two an lttng-sessiond takes was decided when it was built.
+        with (rundir.path / "lttng-sessiond.lck").open("r+b") as lock:
+            for take in (fcntl.flock, fcntl.lockf):
+                with pytest.raises(BlockingIOError):
+                    take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert (rundir.path / "lttng-ust-sock-8").stat().st_mode & 0o777 == 0o666
         assert (rundir.path / "drtrace.sock").stat().st_mode & 0o777 == 0o600
