@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""An output that is full for a while: nothing twice, nothing uncounted, said once."""
+
+from __future__ import annotations
+
+import resource
+import struct
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text, discarded
+from helpers.registry import running_registry, until
+from helpers.rundir import Rundir
+
+from ustconsumer.client.session import Session
+from ustconsumer.protocol.control import ChannelOptions
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+
+ENTRY = struct.Struct(">9Q")
+INDEX_HEADER = 16
+EVENTS = 20_000
+SAID = "output: File too large; events are discarded meanwhile"
+
+
+def room(pid: int, size: int) -> None:
+    """Let a process write files of ``size`` bytes at most; -1: as large as it likes."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size if size >= 0 else hard, hard))
+
+
+def lost(session: Session) -> int:
+    return sum(stream.lost_full for stream in session.info().streams)
+
+
+def sequences(index: Path) -> list[int]:
+    raw = index.read_bytes()[INDEX_HEADER:]
+    return [entry[8] for entry in ENTRY.iter_unpack(raw)]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(0, id="nothing-can-be-opened"),
+        pytest.param(4096, id="metadata-in-part"),
+        pytest.param(5 * 16384 + 5000, id="data-in-part"),
+    ],
+)
+def test_it_goes_on_by_itself_when_there_is_room(rundir: Rundir, apps: Apps, size: int) -> None:
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        session = registry.client.create("s", output)
+        session.enable_channel("chan", ChannelOptions(subbuf_size=16384, num_subbuf=4))
+        session.enable_event("flood:tick", "chan")
+        session.start()
+        consumer = session.info().consumer
+        assert consumer is not None
+        room(consumer.pid, size)
+        assert rundir.run([apps.flood, str(EVENTS)]).returncode == 0
+        assert lost(session) > 0
+        full = sum(stream.consumed for stream in session.info().streams)
+        if not size:
+            assert full == 0
+        # Another one registers, and its metadata is wanted, while nothing can be written.
+        assert rundir.run([apps.flood, str(EVENTS)]).returncode == 0
+
+        room(consumer.pid, -1)
+        until(
+            lambda: sum(stream.consumed for stream in session.info().streams) > full,
+            "packets are taken again",
+        )
+        assert rundir.run([apps.flood, str(EVENTS)]).returncode == 0
+        warnings = session.stop()
+        assert session.info().problems == [SAID]
+        now = session.info().consumer
+        assert now is not None
+        assert now.pid == consumer.pid
+        session.destroy()
+        log = registry.log()
+    assert warnings == [f"consumer: {SAID}"]
+    assert [line for line in log if SAID in line and "ust-consumerd" in line][1:] == []
+    for index in output.glob("**/index/*.idx"):
+        assert sequences(index) == list(range(len(sequences(index)))), index
+    reading = babeltrace2_text(output)
+    assert len(reading.lines) + discarded(reading.stderr) == 3 * EVENTS
