@@ -16,10 +16,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     warning; ``record`` exits as its command does, its own failures are 125 to 127.
     """
     try:
-        from ustconsumer.cli.run import run
-        from ustconsumer.cli.terminal import open_standard_streams
+        from ustconsumer.cli.terminal import interrupt_ends, open_standard_streams
 
         open_standard_streams()
+        if argv is None:
+            # The process is ours, not that of a program that calls us.
+            interrupt_ends()
+        from ustconsumer.cli.run import run
+
         # Not list(): the module of the verb `list` has that name in this package once imported.
         return run([*(sys.argv[1:] if argv is None else argv)])
     except KeyboardInterrupt:

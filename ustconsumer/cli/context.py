@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from ustconsumer.cli.terminal import interrupt_raises
 from ustconsumer.errors import BrokenResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Context:
         """
         from ustconsumer.client.registry import connect
 
+        if start:
+            interrupt_raises()
         try:
             registry = connect(self.rundir, start=start and not self.no_sessiond, group=self.group)
         except BrokenResourceError as error:

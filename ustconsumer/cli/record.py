@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_buffer_options
+from ustconsumer.cli.terminal import interrupt_raises
 from ustconsumer.cli.values import names
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import ChannelOptions
@@ -58,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, context: Context) -> int:
     from ustconsumer.client.record import DEFAULT_CONTEXTS, record_command
 
+    interrupt_raises()
     command = arguments.command
     if command[:1] == ["--"]:
         command = command[1:]

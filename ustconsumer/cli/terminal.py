@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Standard streams and the width of help, whatever we were started with."""
+"""Standard streams, Ctrl-C and the width of help, whatever we were started with."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
+import signal
 import sys
 
-__all__ = ["HelpFormatter", "open_standard_streams"]
+__all__ = ["HelpFormatter", "interrupt_ends", "interrupt_raises", "open_standard_streams"]
 
 
 def open_standard_streams() -> None:
@@ -30,6 +31,21 @@ def open_standard_streams() -> None:
         # A name that the locale cannot spell is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def interrupt_ends() -> None:
+    """Let Ctrl-C end this process as any other: without traceback, also while it imports.
+
+    A verb leaves nothing behind that its registry does not clean up.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupt_raises() -> None:
+    """Have KeyboardInterrupt again, for verbs that start processes and must end them."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class HelpFormatter(argparse.HelpFormatter):

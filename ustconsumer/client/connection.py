@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -108,6 +109,7 @@ class Connection:
         """
         places = rundirs(None if rundir is None else os.fspath(rundir))
         why = ""
+        advice = "start one with `drtrace create`"
         for place in places:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(_HELLO_SECONDS)
@@ -117,6 +119,8 @@ class Connection:
                 sock.close()
                 # AF_UNIX path too long is an OSError without errno.
                 why = error.strerror or str(error)
+                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+                    advice = "choose another directory with --rundir"
                 continue
             try:
                 return cls(sock, role)
@@ -125,8 +129,7 @@ class Connection:
                     raise
                 why = str(error)
         raise BrokenResourceError(
-            f"no session registry at {os.path.join(places[-1], CONTROL_SOCKET)} ({why}): "
-            "start one with `drtrace create`"
+            f"no session registry at {os.path.join(places[-1], CONTROL_SOCKET)} ({why}): {advice}"
         )
 
     def fileno(self) -> int:
@@ -233,14 +236,15 @@ class Connection:
     def _sort(self, received: list[tuple[Message, list[int]]]) -> tuple[Message, list[int]] | None:
         """Queue the pushes, return the reply to the last request if it is there."""
         answer = None
-        for message, fds in received:
+        for position, (message, fds) in enumerate(received):
             # A refusal with seq 0 is from before the registry could read ours.
             if message.seq == 0 and not isinstance(message, Failed):
                 self._queue.append((message, fds))
             elif message.seq in (0, self._seq) and answer is None:
                 answer = message, fds
             else:
-                _close_all(fds)
+                # For `close`, with the descriptors.
+                self._queue.extend(received[position:])
                 raise RemoteProtocolError(
                     f"registry answered request {message.seq}, asked was {self._seq}"
                 )
@@ -270,7 +274,14 @@ class Connection:
             raise RemoteProtocolError("control connection: descriptors were lost on the way")
         if not chunk:
             raise BrokenResourceError("session registry hung up")
-        return list(self._decoder.feed(chunk, list(fds)))
+        received: list[tuple[Message, list[int]]] = []
+        try:
+            received.extend(self._decoder.feed(chunk, list(fds)))
+        except RemoteProtocolError:
+            # Those before the broken one have descriptors: `close` closes what is queued.
+            self._queue.extend(received)
+            raise
+        return received
 
     def _check_open(self) -> None:
         if self._socket.fileno() < 0:

@@ -121,7 +121,8 @@ def record_command(
         pass
     elif totals.processes == 0:
         note(f"no program registered: {why_not_registered(program)}")
-    elif totals.recorded + totals.discarded == 0:
+    elif totals.packets and totals.recorded + totals.discarded == 0:
+        # Without a packet the output took nothing, and that was said.
         note(f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is")
     return Recording(
         command=list(command),

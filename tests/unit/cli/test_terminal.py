@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,23 @@ def test_help_is_as_wide_as_the_terminal(
     for formatter in (expected, found):
         formatter.add_text("word " * 100)
     assert found.format_help() == expected.format_help()
+
+
+def test_ctrl_c_ends_a_waiting_verb_silently() -> None:
+    with (
+        # Not tmp_path: it may be too long for a socket.
+        tempfile.TemporaryDirectory(prefix="ust-", dir="/tmp") as rundir,
+        socket.socket(socket.AF_UNIX) as mute,
+    ):
+        mute.bind(f"{rundir}/drtrace.sock")
+        mute.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ustconsumer.cli", "--rundir", rundir, "list"],
+            stderr=subprocess.PIPE,
+        )
+        connection, _ = mute.accept()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == (None, b"")
+        connection.close()
+    # By the signal itself, so that a shell's loop ends too.
+    assert process.returncode == -signal.SIGINT

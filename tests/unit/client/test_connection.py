@@ -204,10 +204,29 @@ def test_an_answer_to_another_request_is_a_protocol_error(peer):
     connection.close()
 
 
+@pytest.mark.parametrize("broken", [encode(Done(seq=99)), b"\xff" * 8], ids=["seq", "size"])
+def test_descriptors_around_a_broken_message_are_closed_with_the_connection(peer, broken):
+    read, write = os.pipe()
+
+    def answer(message: Message, self: Peer) -> None:
+        push = encode(Drain(token=1, final=False), 1)
+        socket.send_fds(self.socket, [push + broken + push], [write, write])
+
+    connection = Connection(peer(answer).client, "consumer")
+    with pytest.raises(RemoteProtocolError):
+        connection.request(StartSession(session="s"))
+    connection.close()
+    os.close(write)
+    # Every copy of the write end is gone, so the pipe is at its end.
+    os.set_blocking(read, False)
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
 def test_connect_without_a_registry_says_where_it_looked(tmp_path):
     with pytest.raises(BrokenResourceError, match=rf"{tmp_path}/{CONTROL_SOCKET}.*drtrace create"):
         Connection.connect(tmp_path)
-    with pytest.raises(BrokenResourceError, match="too long"):
+    with pytest.raises(BrokenResourceError, match=r"too long.*--rundir"):
         Connection.connect(tmp_path / ("x" * 200))
 
 
