@@ -228,6 +228,16 @@ def test_silent_ones_delay_nobody(
     assert any("did not complete its registration" in line for line in registry.log())
 
 
+def test_a_process_that_starts_over_is_one_application(
+    registry: RunningRegistry, hostile: Hostile
+) -> None:
+    first = hostile.first_command()
+    hostile.first_command()
+    assert [closed(sock) for sock in first] == [True, True]
+    assert list(registry.applications()) == [os.getpid()]
+    assert registry.log() == []
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Who is let in, by what the kernel says of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sessiond import doorman as module
+from sessiond.applications import Application
+from sessiond.doorman import Doorman
+from sessiond.sockets import Peer
+
+COMMAND, NOTIFY = 0, 1
+
+
+def registration(kind: int) -> bytes:
+    """Return a first message (facts, application protocol 2.1) that claims another pid and uid."""
+    numbers = (0xC57C57C5, 9, 0, 1, 1, 0, 0, 64, 8, 8, 8, 8, 8, kind)
+    return struct.pack("<14I16s64x", *numbers, b"app")
+
+
+class Door:
+    """A doorman, who was admitted, and connections to him."""
+
+    def __init__(self, place: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(place)
+        self._listener.listen(100)
+        self._listener.setblocking(False)
+        self._place = place
+        self._sockets: list[socket.socket] = []
+        self.admitted: asyncio.Queue[Application] = asyncio.Queue()
+        self.doorman = Doorman(loop, self._listener, self._admit)
+
+    def _admit(self, app: Application, command: socket.socket, notify: socket.socket) -> None:
+        self.admitted.put_nowait(app)
+        self._sockets += [command, notify]
+        os.close(app.pidfd)
+
+    async def connect(self, first: bytes = b"") -> socket.socket:
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX)
+        self._sockets.append(sock)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, self._place)
+        await loop.sock_sendall(sock, first)
+        return sock
+
+    def close(self) -> None:
+        self.doorman.close()
+        for sock in self._sockets:
+            sock.close()
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Door]:
+    door = Door(str(directory / "s"))
+    yield door
+    door.close()
+
+
+async def hung_up(sock: socket.socket) -> bool:
+    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), 60) == b""
+
+
+def play(directory: Path, scenario: Callable[[Door], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with opened(directory) as door:
+            await scenario(door)
+
+    asyncio.run(run())
+
+
+def test_the_two_sockets_of_a_process_are_one_application(tmp_path: Path) -> None:
+    async def scenario(door: Door) -> None:
+        await door.connect(registration(COMMAND))
+        await door.connect(registration(NOTIFY))
+        app = await asyncio.wait_for(door.admitted.get(), 60)
+        # Not what it claims.
+        assert app.peer == Peer(os.getpid(), os.geteuid(), os.getegid())
+
+    play(tmp_path, scenario)
+
+
+def test_sockets_of_two_processes_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = iter((os.getpid(), os.getppid()))
+    monkeypatch.setattr(module, "peer_of", lambda sock: Peer(next(pids), os.geteuid(), 0))
+
+    async def scenario(door: Door) -> None:
+        first = await door.connect(registration(COMMAND))
+        second = await door.connect(registration(NOTIFY))
+        # Heard: one more byte would be too much.
+        for sock in (first, second):
+            await asyncio.get_running_loop().sock_sendall(sock, b"x")
+            assert await hung_up(sock)
+        assert door.admitted.empty()
+
+    play(tmp_path, scenario)
+
+
+def test_half_open_connections_are_bounded_for_each_uid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_HALF_OPEN", 3)
+    uids = iter((1, 1, 1, 1, 2))
+    monkeypatch.setattr(module, "peer_of", lambda sock: Peer(os.getpid(), next(uids), 0))
+
+    async def scenario(door: Door) -> None:
+        silent = [await door.connect() for _ in range(3)]
+        assert await hung_up(await door.connect())
+        other = await door.connect(b"x")
+        for sock in (*silent, other):
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+
+    play(tmp_path, scenario)
+
+
+def _overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = int(Path("/proc/sys/kernel/overflowuid").read_text())
+    monkeypatch.setattr(module, "peer_of", lambda sock: Peer(os.getpid(), uid, 0))
+
+
+def _other_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a container would have it: seen through the program's own root.
+    seen = {(): 2, (f"/proc/{os.getpid()}/root/sys/devices/system/cpu/possible",): 5}
+    monkeypatch.setattr(module, "possible_cpus", lambda *path: seen[path])
+
+
+@pytest.mark.parametrize(
+    ("pretend", "reason"),
+    [
+        (_overflow, "users unknown here"),
+        (_other_cpus, "sees 5 possible CPUs, the registry 2"),
+    ],
+)
+def test_whom_it_cannot_serve_it_refuses_and_says_why(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pretend: Callable[[pytest.MonkeyPatch], None],
+    reason: str,
+) -> None:
+    pretend(monkeypatch)
+
+    async def scenario(door: Door) -> None:
+        assert await hung_up(await door.connect(registration(COMMAND)))
+        assert door.admitted.empty()
+        (refused,) = door.doorman.refused()
+        assert refused.state == "refused"
+        assert reason in refused.reason
+
+    play(tmp_path, scenario)
