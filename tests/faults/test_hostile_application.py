@@ -228,6 +228,15 @@ def test_silent_ones_delay_nobody(
     assert any("did not complete its registration" in line for line in registry.log())
 
 
+def test_one_that_exits_is_no_fault(registry: RunningRegistry, hostile: Hostile) -> None:
+    command, notify = hostile.first_command()
+    # facts, application protocol 3.3: EXITING, from the destructor of liblttng-ust.
+    command.sendall(reply(0, TRACER_VERSION, -1030))
+    assert [closed(sock) for sock in (command, notify)] == [True, True]
+    assert registry.applications() == {}
+    assert registry.log() == []
+
+
 def test_a_process_that_starts_over_is_one_application(
     registry: RunningRegistry, hostile: Hostile
 ) -> None:

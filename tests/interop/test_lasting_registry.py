@@ -63,6 +63,7 @@ def test_in_the_background(user_rundir: Rundir) -> None:
     _, said = second.communicate()
     assert second.returncode == 1
     assert said.count(b"\n") == 1
+    assert user_rundir.path.stat().st_mode & 0o777 == 0o700
     with connect(user_rundir.path) as registry:
         pid = registry.connection.welcome.pid
         assert registry.connection.welcome.uid == user_rundir.user.uid

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sessiond import reconcile
 from sessiond.applications import Application
 from sessiond.notify import answer
 from sessiond.reconcile import Reconciler
@@ -20,6 +21,7 @@ from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
 from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
+from sessiond.traces import Trace
 from ustconsumer.ctf.metalog import MetadataLogReader
 from ustconsumer.ctf.types import Field, Integer
 from ustconsumer.paths import possible_cpus
@@ -50,6 +52,8 @@ class Link:
         self.names: list[str] = []
         self.commands: list[Command] = []
         self.wakeups: list[int] = []
+        #: the program's main runs
+        self.done = asyncio.Event()
         self._tracer = tracer
 
     async def run(self, command: Command) -> Reply:
@@ -58,6 +62,8 @@ class Link:
         if command.name == "CHANNEL":
             # As a descriptor that was sent: the same open file description.
             self.wakeups.append(os.dup(command.steps[-1].fds[-1]))
+        if command.name == "REGISTER_DONE":
+            self.done.set()
         payload = self._tracer if command.name == "TRACER_VERSION" else b""
         return Reply(command.handle, command.number, 0, len(self.commands), payload)
 
@@ -73,6 +79,7 @@ class World:
         self.session.add_rule(channel, EventInfo(pattern="p:*"))
         self.registry.add(self.session)
         self.recording = Recording(self.session)
+        self.closed = False
         self.links: list[Link] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._apps: list[Application] = []
@@ -113,7 +120,8 @@ class World:
         for link in self.links:
             for fd in link.wakeups:
                 os.close(fd)
-        self.recording.close()
+        if not self.closed:
+            self.recording.close()
 
 
 Scenario = Callable[[World], Coroutine[Any, Any, None]]
@@ -182,6 +190,32 @@ def test_a_program_that_comes_later_is_set_up_before_its_main(
     play(scenario)
 
 
+def test_main_does_not_wait_for_slow_buffers(
+    play: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would give up on us after 3 s; what is missing follows behind the running program."""
+    monkeypatch.setattr(reconcile, "_SETUP_SECONDS", 0.0)
+
+    async def scenario(world: World) -> None:
+        allocated = asyncio.Event()
+        trace_for = world.recording.trace_for
+
+        async def slow(*arguments: Any) -> Trace:
+            await allocated.wait()
+            return await trace_for(*arguments)
+
+        monkeypatch.setattr(world.recording, "trace_for", slow)
+        world.session.step("start")
+        _, link = world.register()
+        await asyncio.wait_for(link.done.wait(), 60)
+        assert link.names == ["TRACER_VERSION", "REGISTER_DONE"]
+        allocated.set()
+        await world.settled()
+        assert link.names[-2:] == ["ENABLE", "WAIT_QUIESCENT"]
+
+    play(scenario)
+
+
 def test_each_program_has_a_wake_up_pipe_of_its_own(play: Callable[[Scenario], None]) -> None:
     """One that makes its end blocking must not stop the writers of the others."""
 
@@ -241,6 +275,26 @@ def test_what_is_answered_is_in_the_metadata(play: Callable[[Scenario], None]) -
         assert b"stream {" in reader.read()
         answer(app, EventRequest(entry.handle, channel.handle, "p:e", 13, "int, a", fields, ""))
         assert b'name = "p:e"' in reader.read()
+        reader.header.close()
+        reader.close()
+
+    play(scenario)
+
+
+def test_streams_of_a_program_that_never_asked_are_declared(
+    play: Callable[[Scenario], None],
+) -> None:
+    """It died between its buffers and its first request: the consumer has their files."""
+
+    async def scenario(world: World) -> None:
+        app, _ = world.register()
+        await world.verb("start")
+        metadata = app.sessions[world.session.id].trace.metadata
+        reader = MetadataLogReader(metadata.reopen_read_only())
+        assert b"stream {" not in reader.read()
+        world.recording.close()
+        world.closed = True
+        assert b"stream {\n\tid = 0;" in reader.read()
         reader.header.close()
         reader.close()
 
