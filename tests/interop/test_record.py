@@ -141,12 +141,12 @@ def test_dispositions_of_signals_are_as_we_found_them(rundir: Rundir) -> None:
         assert ignoring == sum(1 << (number - 1) for number in ignored)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_reach_the_program_and_the_trace_is_complete(
     number: signal.Signals, apps: Apps, rundir: Rundir
 ) -> None:
     ready = rundir.home / "ready"
-    # sleeper ends with 0 on SIGTERM; on SIGINT it dies of it.
+    # sleeper ends with 0 on SIGTERM; it dies of the others.
     recorder = rundir.start_drtrace(
         *("record", "-e", "sleeper:*", apps.sleeper, "1", "--ready", ready),
         stdout=subprocess.PIPE,

@@ -54,6 +54,13 @@ def test_a_python_that_cannot_be_started(program: Path) -> None:
     assert list((program.parent / "runtime").iterdir()) == []
 
 
+def test_a_directory_named_sessiond_is_not_the_registry(program: Path) -> None:
+    """The one thing that keeps Python from looking where the user stands is -P."""
+    program.write_text('#!/bin/sh\necho "$@" >&2; exit 1\n')
+    with pytest.raises(CommandError, match=r"^-P -m sessiond "):
+        PrivateRegistry()
+
+
 def test_a_registry_that_hangs_is_stopped(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = program.parent / "pid"
     program.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 1000\n")
