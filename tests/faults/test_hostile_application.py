@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +18,7 @@ from helpers.rundir import Rundir
 MAGIC = 0xC57C57C5
 #: facts, application protocol 3.1 and 3.2
 COMMAND_SIZE, REPLY_SIZE = 612, 324
-TRACER_VERSION = 0x41
+TRACER_VERSION, CHANNEL = 0x41, 0x51
 
 
 def registration(kind: int, magic: int = MAGIC, major: int = 9, bits: int = 64) -> bytes:
@@ -226,6 +227,38 @@ def test_silent_ones_delay_nobody(
     assert session.info().slow == warnings
     assert closed(silent)
     assert any("did not complete its registration" in line for line in registry.log())
+
+
+def test_one_that_refuses_its_buffers_is_named(
+    registry: RunningRegistry, rundir: Rundir, hostile: Hostile
+) -> None:
+    command, _ = hostile.first_command()
+
+    def serve() -> None:
+        handle, number = 0, TRACER_VERSION
+        while True:
+            command.sendall(reply(handle, number, -1024 if number == CHANNEL else 0, 1))
+            raw = command.recv(COMMAND_SIZE, socket.MSG_WAITALL)
+            if len(raw) < COMMAND_SIZE:
+                return
+            handle, number = struct.unpack_from("<II", raw)
+            if number == CHANNEL:
+                # Its object, and the byte that carries the descriptor.
+                command.recv(struct.unpack_from("<Q", raw, 40)[0], socket.MSG_WAITALL)
+                command.recv(1)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        session = registry.client.create("s", rundir.home / "trace")
+        session.enable_event("*")
+        (warning,) = session.start(consumer=None)
+        reason = registry.applications()[os.getpid()].reason
+    finally:
+        command.shutdown(socket.SHUT_RDWR)
+        serving.join()
+    assert f"(pid {os.getpid()})" in warning
+    assert [text for text in (warning, reason) if "session s: CHANNEL refused" not in text] == []
 
 
 def test_one_that_exits_is_no_fault(registry: RunningRegistry, hostile: Hostile) -> None:

@@ -67,13 +67,14 @@ HELLO = encode(Hello(seq=1, version=VERSION))
     ("sent", "named"),
     [
         (struct.pack("<IHxx", 0xFFFFFFFF, 0), "too large"),
+        (HELLO + struct.pack("<IHxx", 1, 17), "17 descriptors: too large"),
         (struct.pack("<IHxx", 4, 0) + b"\xc1\xc1\xc1\xc1", "control message"),
         (encode(ListSessions(seq=1)), "before the hello"),
         (HELLO + struct.pack("<IHxx", 1, 2) + b"\x80", "2 descriptors"),
         (HELLO + encode(ListSessions(seq=2)) * 1000, "ahead"),
         (b"", "no hello"),
     ],
-    ids=["size", "garbage", "no-hello", "no-descriptors", "flood", "silence"],
+    ids=["size", "descriptors", "garbage", "no-hello", "no-descriptors", "flood", "silence"],
 )
 def test_it_is_dropped_and_named(
     registry: RunningRegistry, sock: socket.socket, sent: bytes, named: str

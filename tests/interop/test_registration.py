@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -222,6 +223,17 @@ def _refusal(rundir: Rundir) -> str:
     assert refused.returncode == 1
     assert said.count("\n") == 1
     return str(said)
+
+
+def test_it_may_have_as_many_descriptors_as_the_system_allows(rundir: Rundir) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with running_registry(rundir) as registry:
+            limits = resource.prlimit(registry.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert limits == (hard, hard)
 
 
 def test_what_a_dead_registry_left_is_replaced(rundir: Rundir) -> None:

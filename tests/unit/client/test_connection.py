@@ -20,6 +20,7 @@ from ustconsumer.errors import (
 )
 from ustconsumer.paths import CONTROL_SOCKET
 from ustconsumer.protocol.control import (
+    MAX_FDS,
     VERSION,
     Attach,
     Attached,
@@ -151,6 +152,21 @@ def test_descriptors_nobody_asked_for_are_closed_with_the_connection(peer):
     os.close(read)
 
 
+def test_request_closes_the_descriptors_of_its_reply(peer):
+    read, write = os.pipe()
+
+    def answer(message: Message, self: Peer) -> None:
+        attached = Attached(session="s", id="1", output="/o", streams=0)
+        self.send(reply_to(message, attached), fds=(write,))
+
+    with Connection(peer(answer).client) as connection:
+        connection.request(Attach(session="s", consume=True, kind="disk"))
+        os.close(write)
+        os.set_blocking(read, False)
+        assert os.read(read, 1) == b""
+    os.close(read)
+
+
 def test_a_refusal_is_raised_with_its_kind_and_the_connection_goes_on(peer):
     replies = iter([Failed(message="no such thing", kind="no-such-session"), Done()])
 
@@ -218,6 +234,24 @@ def test_descriptors_around_a_broken_message_are_closed_with_the_connection(peer
     connection.close()
     os.close(write)
     # Every copy of the write end is gone, so the pipe is at its end.
+    os.set_blocking(read, False)
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+def test_descriptors_lost_on_the_way_are_a_protocol_error(peer):
+    """More than we take at once: which of them came is anybody's guess."""
+    read, write = os.pipe()
+
+    def answer(message: Message, self: Peer) -> None:
+        frame = encode(Drain(token=1, final=False), MAX_FDS)
+        socket.send_fds(self.socket, [frame], [write] * (MAX_FDS + 9))
+
+    connection = Connection(peer(answer).client, "consumer")
+    with pytest.raises(RemoteProtocolError, match="lost on the way"):
+        connection.request(StartSession(session="s"))
+    connection.close()
+    os.close(write)
     os.set_blocking(read, False)
     assert os.read(read, 1) == b""
     os.close(read)

@@ -32,6 +32,25 @@ def test_reader_gets_each_text_once(log: tuple[MetadataLogWriter, MetadataLogRea
     assert reader.read() == b"three\n"
 
 
+def test_a_length_is_never_ahead_of_its_text(
+    log: tuple[MetadataLogWriter, MetadataLogReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the writer has done when a reader looks: whole declarations or nothing."""
+    writer, reader = log
+    seen = []
+    pwrite = os.pwrite
+
+    def short(fd: int, raw: bytes, offset: int) -> int:
+        # As a full machine would: not all at once.
+        written = pwrite(fd, raw[:10], offset)
+        seen.append(reader.read())
+        return written
+
+    monkeypatch.setattr(os, "pwrite", short)
+    writer.append("a declaration of thirty bytes\n")
+    assert seen == [b"", b"", b"", b"a declaration of thirty bytes\n"]
+
+
 def test_reader_cannot_write(log: tuple[MetadataLogWriter, MetadataLogReader]) -> None:
     writer, _ = log
     fd = writer.reopen_read_only()

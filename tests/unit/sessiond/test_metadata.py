@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import errno
+import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +115,20 @@ def test_enumerations_are_shared_by_their_entries(declared: Declared) -> None:
     text = declared.new()
     assert '"blue"' in text
     assert '"red"' not in text
+
+
+def test_the_header_says_whose_and_which(declared: Declared) -> None:
+    # Of the kernel: readers compare it to tell whether two traces have one clock.
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    for line in (
+        f'uuid = "{boot}";',
+        "tracer_major = 2;",
+        "tracer_minor = 13;",
+        "tracer_buffering_id = 1000;",
+        'trace_name = "s";',
+        f'hostname = "{socket.gethostname()}";',
+    ):
+        assert f"\t{line}\n" in declared.header
 
 
 NO_TAG = Variant("tag", (Field("a", I32),))
