@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -54,6 +53,7 @@ def _catch(stop_fd: int) -> None:
 
 
 def _report(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"ust-consumerd[{os.getpid()}]: {line}\n")
-        sys.stderr.flush()
+    # One write, unbuffered: lines of several processes do not mix, and one that cannot
+    # be written is not kept for later.
+    with contextlib.suppress(OSError):
+        os.write(2, f"ust-consumerd[{os.getpid()}]: {line}\n".encode(errors="backslashreplace"))

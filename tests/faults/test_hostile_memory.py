@@ -35,7 +35,7 @@ def test_whatever_the_memory_says_only_its_packets_come_out(
 ) -> None:
     """Words are changed before, or by another process while, a reader does what readers do."""
     result = subprocess.run(
-        [sys.executable, "-m", "helpers.hostile", mode, str(first), str(repeat)],
+        [sys.executable, "-P", "-m", "helpers.hostile", mode, str(first), str(repeat)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
