@@ -85,7 +85,7 @@ def test_it_ends_with_its_lifeline(user_rundir: Rundir, private: bool) -> None:
         pass_fds=(reading,),
     )
     os.close(reading)
-    until((user_rundir.path / "drtrace.sock").exists, "it listens")
+    until(lambda: _answers(user_rundir), "it listens")
     os.close(writing)
     assert registry.wait() == 0
     assert list(user_rundir.path.iterdir()) == []
@@ -112,7 +112,7 @@ def test_a_signal_drains_first(rundir: Rundir, apps: Apps, number: signal.Signal
 def test_a_second_signal_is_not_waited_for(rundir: Rundir, apps: Apps) -> None:
     stopped = rundir.start([apps.sleeper, "5"])
     process = rundir.start_python("-m", "sessiond", "--rundir", rundir.path)
-    until((rundir.path / "drtrace.sock").exists, "it listens")
+    until(lambda: _answers(rundir), "it listens")
     with connect(rundir.path) as registry:
         until(lambda: registry.applications(), "the program registers")
         session = registry.create("end", rundir.home / "trace")
