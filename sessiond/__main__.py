@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             foreground = _daemonize()
         return _serve(options, rendezvous, foreground)
     except UsageError as error:
-        line = f"ltt-sessiond: {error}\n"
+        # A path in it may have line ends.
+        line = f"ltt-sessiond: {' '.join(str(error).split())}\n"
         if foreground >= 0:
             os.write(foreground, line.encode())
         else:

@@ -187,6 +187,12 @@ def test_many_orphans_are_not_left_as_zombies(rundir: Rundir) -> None:
     result = rundir.drtrace("record", "-e", "no:*", "sh", "-c", script)
     states = Summary(result.stdout).before
     assert not [state for state in states if state.startswith("Z")]
+    # Adopted indeed: its parent is that of the shell.
+    script = (
+        "(sleep 60 & echo $! >orphan); orphan=$(cat orphan); ps -o ppid= $orphan $$; kill $orphan"
+    )
+    result = rundir.drtrace("record", "-e", "no:*", "sh", "-c", script)
+    assert len(set(Summary(result.stdout).before)) == 1
 
 
 def test_strict(apps: Apps, rundir: Rundir) -> None:

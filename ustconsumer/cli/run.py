@@ -36,7 +36,8 @@ class _Parser(argparse.ArgumentParser):
         status = self.failure
         if status == _FAILED and message.startswith("unrecognized arguments"):
             status = _UNDEFINED
-        self.exit(status, f"Error: {message}: see `{self.prog} --help`\n")
+        # An argument may have line ends in it.
+        self.exit(status, f"Error: {' '.join(message.split())}: see `{self.prog} --help`\n")
 
 
 class _TextFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -50,8 +51,9 @@ def run(argv: list[str]) -> int:
         name, rest = _split(rest)
         rest = [*rest, "--help"]
     if name is not None and name not in VERBS:
+        shown = " ".join(name.split())
         print(
-            f"{_PROGRAM}: {name} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
+            f"{_PROGRAM}: {shown} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
             file=sys.stderr,
         )
         return _UNDEFINED

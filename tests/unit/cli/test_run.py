@@ -41,6 +41,8 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["nosuch"], 2, "nosuch is not a drtrace command"),
         (["--rundir", "x", "nosuch", "--help"], 2, "nosuch is not a drtrace command"),
+        (["no\nsuch"], 2, "no such is not a drtrace command"),
+        (["start", "--bo\ngus"], 2, "unrecognized arguments: --bo gus"),
         (["--bogus"], 2, "unrecognized arguments: --bogus"),
         (["start", "--bogus"], 2, "unrecognized arguments: --bogus"),
         (["enable-event", "a:b", "--filter=x"], 2, "unrecognized arguments: --filter=x"),

@@ -257,6 +257,15 @@ def test_descriptors_lost_on_the_way_are_a_protocol_error(peer):
     os.close(read)
 
 
+def test_descriptors_that_no_frame_announces_are_not_hoarded():
+    decoder = FrameDecoder()
+    numbers = list(range(10_000, 10_000 + 4 * MAX_FDS + 1))
+    with pytest.raises(RemoteProtocolError, match="more descriptors"):
+        list(decoder.feed(b"", numbers))
+    # For the caller to close.
+    assert decoder.close() == numbers
+
+
 def test_connect_without_a_registry_says_where_it_looked(tmp_path):
     with pytest.raises(BrokenResourceError, match=rf"{tmp_path}/{CONTROL_SOCKET}.*drtrace create"):
         Connection.connect(tmp_path)

@@ -59,6 +59,8 @@ def test_a_directory_named_sessiond_is_not_the_registry(program: Path) -> None:
     program.write_text('#!/bin/sh\necho "$@" >&2; exit 1\n')
     with pytest.raises(CommandError, match=r"^-P -m sessiond "):
         PrivateRegistry()
+    with pytest.raises(CommandError, match=r"^-P -m sessiond .* --daemonize --group tracers$"):
+        ensure(group="tracers")
 
 
 def test_a_registry_that_hangs_is_stopped(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -129,6 +130,8 @@ def test_the_header_says_whose_and_which(declared: Declared) -> None:
         f'hostname = "{socket.gethostname()}";',
     ):
         assert f"\t{line}\n" in declared.header
+    # facts, ctf layout 6: local time, with its zone.
+    assert re.search(r'trace_creation_datetime = "\d{8}T\d{6}[+-]\d{4}";', declared.header)
 
 
 NO_TAG = Variant("tag", (Field("a", I32),))

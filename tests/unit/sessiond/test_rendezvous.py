@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,3 +53,14 @@ def test_what_is_in_the_way_and_no_socket_stays(directory: Path) -> None:
     with pytest.raises(UsageError, match="is not a directory"):
         Rendezvous(directory / "drtrace.sock", "tracing").take()
     assert (directory / "drtrace.sock").read_text() == "mine"
+
+
+def test_a_refusal_is_one_line_whatever_the_path() -> None:
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "sessiond", "--rundir", "/dev/null/a\nb"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "ltt-sessiond: cannot create /dev/null/a b: Not a directory\n"
