@@ -124,6 +124,8 @@ def test_a_second_signal_is_not_waited_for(rundir: Rundir, apps: Apps) -> None:
         until(lambda: not _answers(rundir), "the first signal is being dealt with")
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 1
+    # SIGTERM would not reach it.
+    stopped.kill()
     assert list(rundir.path.iterdir()) == []
 
 
