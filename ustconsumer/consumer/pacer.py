@@ -6,8 +6,8 @@ from __future__ import annotations
 __all__ = ["Pacer"]
 
 #: Above this fill the pause was too long, below the other one it may grow.
-_FULL = 0.9
-_ROOM = 0.75
+_FULL = 0.75
+_ROOM = 0.5
 _GROWTH = 1.25
 _PATIENCE = 2
 
@@ -19,8 +19,8 @@ class Pacer:
     waking up costs more than the pass, and a writer that finds the reader awake does
     not stop to wake it. But what gathers must not fill the buffer. So at first, and
     after each quiet time, the pause is that in which the fastest writer half fills the
-    smallest buffer. It grows while buffers are found less than three quarters full, and
-    halves as soon as one was found nearly full.
+    smallest buffer. It grows while buffers are found less than half full, and halves
+    as soon as one was found three quarters full.
 
     Parameters
     ----------

@@ -21,9 +21,9 @@ def test_the_pause_follows_the_fill() -> None:
     pacer = Pacer(bytes_per_second=1e9, longest_s=1.0)
     pacer.add_buffer(2 << 20)
     cautious = pacer.pause_s
-    pacer.found(0.95)
+    pacer.found(0.9)
     assert pacer.pause_s == pytest.approx(cautious / 2)
-    pacer.found(0.8)
+    pacer.found(0.6)
     assert pacer.pause_s == pytest.approx(cautious / 2)
     for _ in range(10):
         pacer.found(0.1)

@@ -25,12 +25,13 @@ class WriteBack:
     offset : int
         Where writing begins.
     step : int
-        Bytes after which write-back of them is started.
+        Bytes after which write-back of them is started. Larger steps keep the consumer
+        in one system call for longer than a small buffer lasts.
     behind : int
         Bytes behind the end that stay in the page cache: time for the device.
     """
 
-    def __init__(self, fd: int, offset: int, step: int = 8 << 20, behind: int = 32 << 20) -> None:
+    def __init__(self, fd: int, offset: int, step: int = 1 << 20, behind: int = 32 << 20) -> None:
         self._fd = fd
         self._started = offset
         self._dropped = offset
