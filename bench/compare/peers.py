@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Sequence
+import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from compare.cost import processes_named
 from helpers.lttng import Lttng, lttng_sessiond
@@ -123,16 +125,9 @@ def discarded_events(output: Path) -> int:
     return total
 
 
-def _await(path: Path, process: object) -> None:
-    import time
-
+def _await(path: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 10
     while not path.exists():
-        if time.monotonic() > deadline or process.poll() is not None:  # type: ignore[attr-defined]
+        if time.monotonic() > deadline or process.poll() is not None:
             raise RuntimeError(f"our registry did not start: {path.parent.parent}/sessiond.log")
         time.sleep(0.01)
-
-
-def names(stacks: Sequence[Stack]) -> list[str]:
-    """Return the names, for a table's head."""
-    return [stack.name for stack in stacks]

@@ -41,7 +41,15 @@ def test_a_resumed_file_begins_at_its_end(monkeypatch: pytest.MonkeyPatch) -> No
     assert calls.dropped == []
 
 
-def test_a_file_that_takes_no_advice_is_left_alone() -> None:
+def test_a_file_that_takes_no_advice_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    start = writeback.start_writeback
+
+    def ask(fd: int, offset: int, length: int) -> None:
+        asked.append((offset, length))
+        start(fd, offset, length)
+
+    monkeypatch.setattr(writeback, "start_writeback", ask)
     read, write = os.pipe()
     try:
         file = WriteBack(write, 0, step=1, behind=1)
@@ -50,6 +58,7 @@ def test_a_file_that_takes_no_advice_is_left_alone() -> None:
     finally:
         os.close(read)
         os.close(write)
+    assert asked == [(0, 10)]
 
 
 def test_a_real_file_keeps_its_bytes(tmp_path: Path) -> None:
