@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """CPU seconds per GB consumed and events discarded, ours beside lttng-consumerd, in one run.
 
-``python -m compare.disk [--events N] [--pairs K] [--sizes 4k,16k,128k,1M]`` with ``bench`` and
+``python -P -m compare.disk [--events N] [--pairs K] [--sizes 4k,16k,128k,1M]`` with ``bench`` and
 ``tests`` on PYTHONPATH. A program emits N events at full speed into 4 sub-buffers per CPU
 (2 of 1 MiB), pinned to the second CPU if there is one; consumers run where they are put.
 Each pair runs one stack after the other; the table shows medians and the median of the

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Memory of the daemons with 1 and 8 sessions, ours beside LTTng's, in one run.
 
-``python -m compare.memory`` with ``bench`` and ``tests`` on PYTHONPATH. One program is recorded
+``python -P -m compare.memory`` with ``bench`` and ``tests`` on PYTHONPATH. One program is recorded
 by every session (default channel); PSS counts a page shared by n processes as 1/n. The buffers
 themselves are pages of the daemons and of the program; the last column leaves shared pages out.
 """
