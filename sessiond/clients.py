@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import ustconsumer
 from sessiond.recording import Recording
-from sessiond.sockets import Wire, close_all, peer_of, pidfd_of
+from sessiond.sockets import Listener, Wire, close_all, peer_of, pidfd_of
 from sessiond.subscription import Subscription
 from ustconsumer.errors import (
     CommandError,
@@ -189,11 +189,10 @@ class Clients:
     ) -> None:
         self.rundir = rundir
         self._loop = loop
-        self._listener = listener
         self._handlers = handlers
         self._may_control = may_control
         self._clients: set[Client] = set()
-        loop.add_reader(listener.fileno(), self._accept)
+        self._listener = Listener(loop, listener, "control clients", self._connected)
 
     def refusal(self, client: Client, hello: Hello) -> Failed | None:
         """Return why a client is not welcome, None if it is."""
@@ -231,31 +230,16 @@ class Clients:
         self._clients.discard(client)
 
     def stop_listening(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener.fileno())
-            self._listener.close()
+        self._listener.close()
 
     def close(self) -> None:
         self.stop_listening()
         for client in tuple(self._clients):
             client.close()
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            _log.error("cannot accept control clients for a second: %s", error)
-            self._loop.remove_reader(self._listener.fileno())
-            self._loop.call_later(1.0, self._listen_again)
-            return
+    def _connected(self, sock: socket.socket) -> None:
         if len(self._clients) >= _MAX_CLIENTS:
             _log.warning("refused a control client: there are %d already", _MAX_CLIENTS)
             sock.close()
             return
         self._clients.add(Client(self, self._loop, sock))
-
-    def _listen_again(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener.fileno(), self._accept)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sessiond.applications import Application
-from sessiond.sockets import Peer, close_all, peer_of, pidfd_of
+from sessiond.sockets import Listener, Peer, close_all, peer_of, pidfd_of
 from sessiond.traces import LAYOUTS
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import RemoteProtocolError
@@ -69,14 +69,13 @@ class Doorman:
         admit: Callable[[Application, socket.socket, socket.socket], None],
     ) -> None:
         self._loop = loop
-        self._listener = listener
         self._admit = admit
         self._half_open: set[_HalfOpen] = set()
         #: complete first messages that wait for their twin, by pid and socket type
         self._waiting: dict[tuple[int, int], _HalfOpen] = {}
         self._refused: dict[int, AppInfo] = {}
         self._cpus = possible_cpus()
-        loop.add_reader(listener.fileno(), self._accept)
+        self._listener = Listener(loop, listener, "applications", self._connected)
 
     def refused(self) -> Iterator[AppInfo]:
         """Yield the living programs that were refused."""
@@ -87,24 +86,11 @@ class Doorman:
                 del self._refused[pid]
 
     def close(self) -> None:
-        self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
         for half in tuple(self._half_open):
             self._drop(half, "")
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            # Out of descriptors: the connection stays in the backlog. Not at once again,
-            # which would turn the loop in circles.
-            _log.error("cannot accept applications for a second: %s", error)
-            self._loop.remove_reader(self._listener.fileno())
-            self._loop.call_later(1.0, self._listen_again)
-            return
-        sock.setblocking(False)
+    def _connected(self, sock: socket.socket) -> None:
         half = _HalfOpen(sock, peer_of(sock))
         if half.peer.pid == 0:
             _log.warning("refused an application of another pid namespace")
@@ -119,10 +105,6 @@ class Doorman:
         )
         self._half_open.add(half)
         self._loop.add_reader(sock.fileno(), self._read, half)
-
-    def _listen_again(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def _read(self, half: _HalfOpen) -> None:
         try:

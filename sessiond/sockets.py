@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import socket
@@ -19,7 +20,9 @@ from typing import NamedTuple
 
 from ustconsumer.errors import RemoteProtocolError
 
-__all__ = ["Peer", "Wire", "close_all", "peer_of", "pidfd_of", "raise_descriptor_limit"]
+__all__ = ["Listener", "Peer", "Wire", "close_all", "peer_of", "pidfd_of", "raise_descriptor_limit"]
+
+_log = logging.getLogger("sessiond")
 
 _CHUNK = 1 << 16
 #: Not in the socket module of Python 3.11; Linux 6.5 and later.
@@ -69,6 +72,58 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Listener:
+    """Accepts connections under the loop, and stays calm when descriptors run out.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Non-blocking and listening; closed by `close`.
+    what : str
+        Who connects, in the plural, for the log.
+    connected : callable
+        Gets each new connection, non-blocking.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        what: str,
+        connected: Callable[[socket.socket], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._what = what
+        self._connected = connected
+        self._listen()
+
+    def close(self) -> None:
+        """Accept nobody any more; closing twice is fine."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def _listen(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Out of descriptors: the connection stays in the backlog. Not at once again,
+            # which would turn the loop in circles.
+            _log.error("cannot accept %s for a second: %s", self._what, error)
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.call_later(1.0, self._listen)
+            return
+        sock.setblocking(False)
+        self._connected(sock)
 
 
 class Wire:
