@@ -9,6 +9,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import ustconsumer
 from sessiond.recording import Recording
@@ -27,9 +28,11 @@ from ustconsumer.protocol.control import (
     Failed,
     FrameDecoder,
     Hello,
+    HoleFound,
     Message,
     Release,
     StreamReady,
+    TraceClosed,
     Welcome,
     encode,
 )
@@ -43,6 +46,9 @@ _HELLO_SECONDS = 10.0
 _MAX_QUEUE = 64 << 20
 _MAX_AHEAD = 64
 _MAX_CLIENTS = 512
+
+#: A consumer's message that has no reply.
+_Notice: TypeAlias = StreamReady | Drained | Release | TraceClosed | HoleFound
 
 #: Carries out a request; returns the reply, or None if it has sent one itself.
 Handler = Callable[["Client", Message], Awaitable[Message | None]]
@@ -115,7 +121,7 @@ class Client:
         for message, _ in self._decoder.feed(chunk, []):
             if not self._welcome:
                 self._hello(message)
-            elif isinstance(message, StreamReady | Drained | Release):
+            elif isinstance(message, _Notice):
                 self._notice(message)
             elif len(self._requests) >= _MAX_AHEAD:
                 raise RemoteProtocolError(f"{_MAX_AHEAD} requests ahead of their replies")
@@ -145,14 +151,18 @@ class Client:
             )
         )
 
-    def _notice(self, message: StreamReady | Drained | Release) -> None:
+    def _notice(self, message: _Notice) -> None:
         """Take a consumer's message that has no reply."""
-        if self.subscription is None:
+        if self.subscription is None or self.recording is None:
             return  # the session has ended meanwhile
         if isinstance(message, StreamReady):
             self.subscription.ready(message)
         elif isinstance(message, Drained):
             self.subscription.drained(message)
+        elif isinstance(message, TraceClosed):
+            self.recording.trace_closed(self.subscription, message)
+        elif isinstance(message, HoleFound):
+            self._server.hole_found(self.recording, self.subscription, message)
         else:
             self.detach()
 
@@ -177,6 +187,8 @@ class Clients:
         By type of request.
     may_control : callable
         Whether a uid may speak to us at all.
+    hole_found : callable
+        Judges a hole that a consumer found; answers through its subscription.
     """
 
     def __init__(
@@ -186,7 +198,9 @@ class Clients:
         rundir: str,
         handlers: dict[type[Message], Handler],
         may_control: Callable[[int], bool],
+        hole_found: Callable[[Recording, Subscription, HoleFound], None],
     ) -> None:
+        self.hole_found = hole_found
         self.rundir = rundir
         self._loop = loop
         self._handlers = handlers

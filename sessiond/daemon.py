@@ -15,6 +15,7 @@ from sessiond.clients import Clients
 from sessiond.consumers import Consumers
 from sessiond.control import Control
 from sessiond.doorman import Doorman
+from sessiond.holes import HoleJudge
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
 from sessiond.notify import answer
 from sessiond.reconcile import Reconciler
@@ -65,7 +66,15 @@ class Daemon:
         self._consumers = Consumers(loop, spawner)
         self._control = Control(self)
         self._doorman = Doorman(loop, apps, self._admit)
-        self._clients = Clients(loop, control, rundir, self._control.handlers(), access.may_control)
+        self._holes = HoleJudge(loop, lambda: list(self._applications.values()))
+        self._clients = Clients(
+            loop,
+            control,
+            rundir,
+            self._control.handlers(),
+            access.may_control,
+            self._holes.found,
+        )
 
     async def run(self, lifeline: int = -1) -> None:
         """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
 from sessiond.traces import Trace, WakePipe
-from ustconsumer.protocol.control import ConsumerInfo, SessionInfo
+from ustconsumer.protocol.control import ConsumerInfo, SessionInfo, TraceClosed
 
 __all__ = ["Recording"]
 
@@ -115,6 +115,10 @@ class Recording:
             self._lease_free.set()
         elif subscription in self._observers:
             self._observers.remove(subscription)
+
+    def trace_closed(self, subscription: Subscription, message: TraceClosed) -> None:
+        """Note that a consumer has finished a trace that nobody writes any more."""
+        subscription.stats = message.stats
 
     def problems(self) -> list[str]:
         """Return what kept packets from their consumers, one line each."""

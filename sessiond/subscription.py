@@ -15,6 +15,7 @@ from ustconsumer.protocol.control import (
     ConsumerStats,
     Drain,
     Drained,
+    HoleVerdict,
     Message,
     SessionEnded,
     StreamReady,
@@ -143,6 +144,11 @@ class Subscription:
         drained = self._drains.get(message.token)
         if drained is not None and not drained.done():
             drained.set_result(None)
+
+    def push_verdict(self, verdict: HoleVerdict) -> None:
+        """Say whether a hole may be repaired."""
+        if not self._ended:
+            self._push(verdict, ())
 
     def push_end(self) -> None:
         """Say that the session is gone."""

@@ -19,6 +19,7 @@ from ustconsumer._native.ring import (
 )
 from ustconsumer._native.window import Window
 from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.outage import PASSING, Outage
 from ustconsumer.consumer.pacer import Pacer
 from ustconsumer.consumer.packet import Packet, Trace
@@ -79,6 +80,7 @@ class Consumer:
         self._pacer = Pacer()
         self._subscription = Subscription(connection, session, kind, self._open_stream)
         self._outage = Outage(self._subscription.rings, self._problem, report)
+        self._holes = Holes(self._subscription, self._problem, report)
         self._sink = sink(self._subscription.output) if callable(sink) else sink
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._subscription.watch(self._stop_read)
@@ -94,6 +96,7 @@ class Consumer:
         return ConsumerStats(
             packets=self._packets + sum(ring.packet_count for ring in rings),
             bytes=self._bytes + sum(ring.byte_count for ring in rings),
+            repaired=self._holes.repaired,
             problems=list(self._problems),
         )
 
@@ -121,11 +124,12 @@ class Consumer:
             stopped = subscription.wait(0) if self._move() else self._sleep()
             if stopped:
                 return
-            if subscription.drains:
-                for drain in subscription.drains:
-                    self._finish(drain.final)
-                    subscription.drained(drain, self.stats())
-                subscription.drains.clear()
+            self._holes.look()
+            # One at a time: another may come while this one is carried out.
+            while subscription.drains:
+                drain = subscription.drains.pop(0)
+                self._finish(drain.final)
+                subscription.drained(drain, self.stats())
 
     def _move(self) -> bool:
         """Move what is readable for a moment; return whether there may be more."""
@@ -273,7 +277,9 @@ class Consumer:
                     "or the output takes nothing"
                 )
                 return
-            time.sleep(0.01)
+            self._holes.look()
+            # The registry's word on a hole comes in here.
+            self._subscription.wait(0.01)
 
     def _close(self) -> None:
         for writer in self._writers.values():

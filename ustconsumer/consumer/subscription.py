@@ -27,12 +27,16 @@ from ustconsumer.protocol.control import (
     ConsumerStats,
     Drain,
     Drained,
+    HoleFound,
+    HoleVerdict,
     Message,
     Release,
     SessionEnded,
     StreamAdded,
     StreamReady,
     TraceAdded,
+    TraceClosed,
+    TraceEnded,
 )
 from ustconsumer.ringbuffer.geometry import Geometry
 from ustconsumer.units import CpuId
@@ -99,6 +103,9 @@ class Subscription:
         #: Traces with the reader of their metadata log.
         self.traces: dict[str, tuple[Trace, MetadataLogReader]] = {}
         self.drains: list[Drain] = []
+        #: ids of traces that nobody writes any more, to be finished and `trace_closed`
+        self.ended_traces: list[str] = []
+        self.verdicts: list[HoleVerdict] = []
         self.ended = False
         #: The registry is gone; its applications stop by themselves.
         self.orphaned = False
@@ -157,6 +164,14 @@ class Subscription:
     def drained(self, drain: Drain, stats: ConsumerStats) -> None:
         """Tell the registry that everything up to a drain is in the sink."""
         self._tell(Drained(token=drain.token, stats=stats))
+
+    def trace_closed(self, trace: str, stats: ConsumerStats) -> None:
+        """Tell the registry that an ended trace is complete in the sink."""
+        self._tell(TraceClosed(trace=trace, stats=stats))
+
+    def hole_found(self, stream: int, position: int, produced: int) -> None:
+        """Ask the registry whether a process that left a hole is dead; see `verdicts`."""
+        self._tell(HoleFound(stream=stream, position=position, produced=produced))
 
     def release(self) -> None:
         """Give the lease back."""
@@ -235,6 +250,10 @@ class Subscription:
             self._tell(StreamReady(stream=message.stream, problem=problem))
         elif isinstance(message, Drain):
             self.drains.append(message)
+        elif isinstance(message, TraceEnded):
+            self.ended_traces.append(message.trace)
+        elif isinstance(message, HoleVerdict):
+            self.verdicts.append(message)
         elif isinstance(message, SessionEnded):
             self.ended = True
         else:

@@ -48,6 +48,8 @@ __all__ = [
     "Failed",
     "FrameDecoder",
     "Hello",
+    "HoleFound",
+    "HoleVerdict",
     "ListApplications",
     "ListSessions",
     "Message",
@@ -63,7 +65,9 @@ __all__ = [
     "StreamInfo",
     "StreamReady",
     "TraceAdded",
+    "TraceClosed",
     "TraceDescription",
+    "TraceEnded",
     "Welcome",
     "decode",
     "encode",
@@ -164,6 +168,8 @@ class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     packets: int = 0
     bytes: int = 0
+    #: packets with a hole, left by a process that was killed while it wrote
+    repaired: int = 0
     #: sub-buffers given up or streams closed, one line each
     problems: list[str] = []
 
@@ -205,7 +211,8 @@ class AppInfo(msgspec.Struct, kw_only=True):
     bits: int
     #: version of the tracer, "2.13.5", once known
     tracer: str
-    #: "registering", "registered", "slow", "refused"
+    #: "registering", "registered", "slow", "refused", or "unregistered": a forked child
+    #: that writes through its parent's registration
     state: str
     #: sessions that record it
     sessions: list[str]
@@ -302,6 +309,10 @@ class SpawnConsumer(Message, tag="spawn-consumer", kw_only=True):
 
     session: str
     kind: str = "disk"
+    #: most threads that move packets; 0: the consumer's default
+    workers: int = 0
+    #: write past the page cache where sub-buffers are large enough
+    direct: bool = False
 
 
 class Shutdown(Message, tag="shutdown", kw_only=True):
@@ -355,6 +366,8 @@ class TraceAdded(Message, tag="trace-added", kw_only=True):
     path: str
     uuid: str
     uid: int
+    #: the one process that writes it, with buffers per process; else 0
+    pid: int = 0
 
 
 class StreamAdded(Message, tag="stream-added", kw_only=True):
@@ -373,6 +386,7 @@ class StreamAdded(Message, tag="stream-added", kw_only=True):
     overwrite: bool
     by_writer: bool
     switch_timer_us: int
+    read_timer_us: int = 0
 
 
 class StreamReady(Message, tag="stream-ready", kw_only=True):
@@ -381,6 +395,51 @@ class StreamReady(Message, tag="stream-ready", kw_only=True):
     stream: int
     #: empty, or why the consumer cannot read it
     problem: str = ""
+
+
+class TraceEnded(Message, tag="trace-ended", kw_only=True):
+    """Push: no process writes this trace any more (buffers per process).
+
+    The consumer switches, drains and closes its streams, then sends `TraceClosed`.
+    """
+
+    trace: str
+
+
+class TraceClosed(Message, tag="trace-closed", kw_only=True):
+    """Consumer to registry: the trace is complete in the sink, its memory unmapped."""
+
+    trace: str
+    stats: ConsumerStats
+
+
+class HoleFound(Message, tag="hole-found", kw_only=True):
+    """Consumer to registry: a sub-buffer stays uncommitted though writers went past it.
+
+    Answered by `HoleVerdict` once it is known whether a living process may still commit.
+    """
+
+    stream: int
+    #: consumed position when it was noticed
+    position: int
+    #: write position sampled before this message was sent
+    produced: int
+
+
+class HoleVerdict(Message, tag="hole-verdict", kw_only=True):
+    """Push: the answer to `HoleFound`, whose fields it repeats.
+
+    With an empty ``reason``, whatever is uncommitted below ``produced`` was reserved by a
+    process that is dead, and may be repaired. Otherwise ``reason`` says who may still
+    commit, in a line; the consumer asks again later.
+    """
+
+    stream: int
+    position: int
+    produced: int
+    reason: str = ""
+    #: layout of the trace's records, to find the events behind a hole
+    description: TraceDescription | None = None
 
 
 class Drain(Message, tag="drain", kw_only=True):

@@ -39,7 +39,7 @@ async def served(
         listener.bind(str(directory / "s"))
         listener.listen()
         listener.setblocking(False)
-        clients = Clients(loop, listener, "/run", handlers, may_control)
+        clients = Clients(loop, listener, "/run", handlers, may_control, lambda *hole: None)
         client.setblocking(False)
         await loop.sock_connect(client, str(directory / "s"))
         yield client
