@@ -126,6 +126,24 @@ class Session:
         message = AddContext(session=self.name, channel=channel, contexts=list(contexts))
         return self._do(message)
 
+    def spawn_consumer(
+        self, kind: str = "disk", *, workers: int = 0, direct: bool = False
+    ) -> list[str]:
+        """Have the registry start a consumer; returns when it has attached.
+
+        Does nothing if the session has one.
+
+        Parameters
+        ----------
+        kind : str
+        workers : int
+            Most threads that move packets at a time; 0: the consumer's default, one.
+        direct : bool
+            Write past the page cache where sub-buffers are large enough.
+        """
+        message = SpawnConsumer(session=self.name, kind=kind, workers=workers, direct=direct)
+        return self._do(message)
+
     def start(self, consumer: str | None = "disk") -> list[str]:
         """Start recording; returns when every application that answers in time records.
 
@@ -137,7 +155,7 @@ class Session:
         """
         warnings = []
         if consumer is not None and self.info().consumer is None:
-            warnings = self._do(SpawnConsumer(session=self.name, kind=consumer))
+            warnings = self.spawn_consumer(consumer)
         return warnings + self._do(StartSession(session=self.name))
 
     def stop(self) -> list[str]:

@@ -170,6 +170,9 @@ class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
     bytes: int = 0
     #: packets with a hole, left by a process that was killed while it wrote
     repaired: int = 0
+    #: what the last drain had to leave in the buffers because the output took nothing
+    unwritten_bytes: int = 0
+    unwritten_events: int = 0
     #: sub-buffers given up or streams closed, one line each
     problems: list[str] = []
 
@@ -482,6 +485,8 @@ _REQUESTS = (
     | Shutdown
     | Attach
     | StreamReady
+    | TraceClosed
+    | HoleFound
     | Drained
     | Release
 )
@@ -495,6 +500,8 @@ _REPLIES = (
     | Attached
     | TraceAdded
     | StreamAdded
+    | TraceEnded
+    | HoleVerdict
     | Drain
     | SessionEnded
 )
