@@ -17,7 +17,6 @@ cdef enum:
     _PUMP_WORD = 2
     _PUMP_READY = 3
     _PUMP_STOPPED = 4
-    MAX_WORDS = 64
 
 
 cdef class RingSet:
@@ -31,14 +30,19 @@ cdef class RingSet:
     cdef size_t _count
     # Where a pass begins: after the ring that ended the last one, so that none starves.
     cdef size_t _first
+    # Whose words are watched, and the view that keeps it: one of each per word.
     cdef list _owners
-    cdef uint64_t *_words[MAX_WORDS]
-    cdef uint64_t _seen[MAX_WORDS]
-    cdef int _nr_words
+    cdef list _views
+    cdef uint64_t **_words
+    cdef uint64_t *_seen
+    cdef size_t _nr_words
 
     def __cinit__(self):
         self._rings = []
         self._owners = []
+        self._views = []
+        self._words = NULL
+        self._seen = NULL
         self._states = NULL
         self._count = 0
         self._first = 0
@@ -46,6 +50,8 @@ cdef class RingSet:
 
     def __dealloc__(self):
         PyMem_Free(self._states)
+        PyMem_Free(self._words)
+        PyMem_Free(self._seen)
 
     def __len__(self):
         return self._count
@@ -77,22 +83,48 @@ cdef class RingSet:
         Parameters
         ----------
         memory : buffer
-            Kept until the set goes; a read-only one is fine.
+            Kept until `unwatch`; a read-only one is fine.
         offset : int
 
         Raises
         ------
         IndexError
-            There is no such word, or no room for another one: the caller looks himself.
+            There is no such word.
         """
         cdef const unsigned char[::1] view = memory
-        if offset < 0 or offset + 8 > view.shape[0] or self._nr_words == MAX_WORDS:
+        cdef void *grown
+        if offset < 0 or offset + 8 > view.shape[0]:
             raise IndexError(f"no word to watch at {offset}")
-        self._owners.append(view)
+        grown = PyMem_Realloc(self._words, (self._nr_words + 1) * sizeof(uint64_t *))
+        if grown == NULL:
+            raise MemoryError
+        self._words = <uint64_t **> grown
+        grown = PyMem_Realloc(self._seen, (self._nr_words + 1) * sizeof(uint64_t))
+        if grown == NULL:
+            raise MemoryError
+        self._seen = <uint64_t *> grown
+        self._owners.append(memory)
+        self._views.append(view)
         self._words[self._nr_words] = <uint64_t *> &view[offset]
         # Not seen yet, whatever it is: the first `pump` reports it.
         self._seen[self._nr_words] = ~rb_load(self._words[self._nr_words])
         self._nr_words += 1
+
+    def unwatch(self, memory):
+        """Watch no word of this memory any more, and let go of it."""
+        cdef size_t at
+        cdef size_t kept = 0
+        for at in range(self._nr_words):
+            if self._owners[at] is memory:
+                continue
+            self._owners[kept] = self._owners[at]
+            self._views[kept] = self._views[at]
+            self._words[kept] = self._words[at]
+            self._seen[kept] = self._seen[at]
+            kept += 1
+        self._nr_words = kept
+        del self._owners[kept:]
+        del self._views[kept:]
 
     def scan(self):
         """Return the rings whose next sub-buffer can be read now, in order of addition."""
@@ -125,7 +157,7 @@ cdef class RingSet:
         return total
 
     cdef bint _changed(self) noexcept nogil:
-        cdef int at
+        cdef size_t at
         cdef uint64_t now
         cdef bint changed = False
         for at in range(self._nr_words):
