@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import itertools
 import logging
 from dataclasses import dataclass, field
 
 from sessiond.links import CommandLink, NotifyLink
+from sessiond.owners import Owner, Process
 from sessiond.registry import Session
 from sessiond.sockets import Peer
 from sessiond.traces import LAYOUTS, Trace
@@ -17,6 +20,7 @@ from ustconsumer.protocol.control import AppInfo
 __all__ = ["AppChannel", "AppRule", "AppSession", "Application"]
 
 _log = logging.getLogger("sessiond")
+_numbers = itertools.count()
 
 
 @dataclass(eq=False)
@@ -77,6 +81,9 @@ class Application:
         self.registration = registration
         self.pidfd = pidfd
         self.layout = LAYOUTS[registration.major]
+        #: of this registration; a process that registers again is another application
+        self.number = next(_numbers)
+        self.registered = datetime.datetime.now().astimezone().replace(microsecond=0)
         self.tracer = ""
         #: REGISTER_DONE was sent, and answered
         self.asked_done = False
@@ -96,6 +103,13 @@ class Application:
 
     def __str__(self) -> str:
         return f"{self.registration.name!r} (pid {self.peer.pid})"
+
+    def owner(self, buffers: str) -> Owner:
+        """Return whose buffers it writes, with buffers per ``"uid"`` or per ``"pid"``."""
+        process = None
+        if buffers == "pid":
+            process = Process(self.peer.pid, self.registration.name, self.number, self.registered)
+        return Owner(self.peer.uid, self.layout, self.tracer, process)
 
     @property
     def state(self) -> str:

@@ -38,7 +38,6 @@ from ustconsumer.protocol.control import (
     SpawnConsumer,
     StartSession,
     StopSession,
-    TraceDescription,
 )
 
 __all__ = ["Control", "Host"]
@@ -47,8 +46,6 @@ _DRAIN_SECONDS = 10.0
 _MAX_EXCLUSIONS = 1024
 _LOGLEVEL_TYPES = (0, 1, 2)
 _LOGLEVELS = range(-1, 15)
-#: In the packet context already.
-_NO_CONTEXT = ("cpu_id",)
 
 _Request = TypeVar("_Request", bound=Message)
 
@@ -167,6 +164,7 @@ class Control:
                     f"the consumer (pid {pid}) of session {session.name} did not finish writing"
                 )
         elif recording.stream_count():
+            await recording.switch(final=True)
             warnings.append(
                 f"session {session.name} has no consumer: what it recorded is still in memory"
             )
@@ -212,9 +210,8 @@ class Control:
 
     async def add_context(self, client: Client, request: AddContext) -> Message:
         for name in request.contexts:
-            if name not in CONTEXTS or name in _NO_CONTEXT:
-                known = ", ".join(known for known in CONTEXTS if known not in _NO_CONTEXT)
-                raise UsageError(f"unknown context {name!r}: use one of {known}")
+            if name not in CONTEXTS:
+                raise UsageError(f"unknown context {name!r}: use one of {', '.join(CONTEXTS)}")
         async with self._changing(client, request.session) as session:
             session.add_contexts(request.channel, request.contexts)
             return Done()
@@ -263,16 +260,7 @@ class Control:
 
     async def describe(self, client: Client, request: Describe) -> Message:
         recording = self._host.recording(self._session(client, request.session))
-        return Description(
-            traces=[
-                TraceDescription(
-                    path=trace.path,
-                    contexts=trace.metadata.context_steps(),
-                    events=trace.metadata.event_steps(),
-                )
-                for trace in recording.traces.values()
-            ]
-        )
+        return Description(traces=recording.descriptions())
 
     # -- the rest ------------------------------------------------------------------
 

@@ -201,6 +201,9 @@ class Daemon:
         app.notify.close()
         close_all([app.pidfd])
         self._tasks.pop(app).cancel()
+        for session in self.registry:
+            if session.buffers == "pid":
+                self._recordings[session.id].process_gone(app.owner("pid"))
 
     # -- the end ---------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from sessiond.declarations import (
     check_event,
     check_fields,
 )
+from sessiond.owners import Owner, Process
 from sessiond.registry import Session
 from ustconsumer.ctf.metadata import (
+    ProcessDescription,
     TraceDescription,
     boot_id,
     clock_offset,
@@ -49,30 +51,27 @@ class _StreamClass:
 
 
 class TraceMetadata:
-    """Metadata of the applications of one uid in one session.
+    """Metadata of the applications that share buffers in one session.
 
-    Every application of the uid registers its own events: equal ones have one id and
+    Every application of a uid registers its own events: equal ones have one id and
     one declaration. An odd or hostile definition is refused and leaves no trace.
-
-    Parameters
-    ----------
-    tracer : str
-        Version of the first application's tracer.
     """
 
-    def __init__(self, session: Session, uid: int, trace_uuid: uuid.UUID, tracer: str) -> None:
-        major, minor = (int(part) for part in tracer.split(".")[:2])
+    def __init__(self, session: Session, owner: Owner, trace_uuid: uuid.UUID) -> None:
+        major, minor, patch = (int(part) for part in owner.tracer.split(".")[:3])
+        process = owner.process
         header = trace_header(
             TraceDescription(
                 uuid=str(trace_uuid),
                 tracer_major=major,
                 tracer_minor=minor,
-                buffering_id=uid,
+                buffering_id=owner.uid if process is None else process.pid,
                 session=session.name,
                 created=session.created.strftime("%Y%m%dT%H%M%S%z"),
                 hostname=socket.gethostname(),
                 clock_uuid=boot_id(),
                 clock_offset=clock_offset(),
+                process=None if process is None else _description(process, patch),
             )
         )
         fd = os.memfd_create("ust-metadata", os.MFD_CLOEXEC)
@@ -190,3 +189,12 @@ class TraceMetadata:
                 f"the trace's metadata is {_MAX_TEXT} bytes long already", errno.ENOSPC
             )
         self._log.append(text)
+
+
+def _description(process: Process, patchlevel: int) -> ProcessDescription:
+    return ProcessDescription(
+        tracer_patchlevel=patchlevel,
+        vpid=process.pid,
+        procname=process.name,
+        registered=process.registered.strftime("%Y%m%dT%H%M%S%z"),
+    )

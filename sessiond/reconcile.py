@@ -127,9 +127,7 @@ class Reconciler:
 
     async def _create(self, app: Application, session: Session) -> AppSession | None:
         try:
-            trace = await self._recording_of(session).trace_for(
-                app.peer.uid, app.layout, app.tracer
-            )
+            trace = await self._recording_of(session).trace_for(app.owner(session.buffers))
         except (RingBufferError, OSError) as error:
             app.problems[session.id] = f"session {session.name}: {error}"
             return None

@@ -5,16 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 
+from sessiond.owners import Owner
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
 from sessiond.traces import Trace, WakePipe
-from ustconsumer.protocol.control import ConsumerInfo, SessionInfo, TraceClosed
+from ustconsumer.protocol.control import (
+    ConsumerInfo,
+    SessionInfo,
+    TraceClosed,
+    TraceDescription,
+)
 
 __all__ = ["Recording"]
 
 _log = logging.getLogger("sessiond")
+
+#: Between two looks at who writes the buffers of a process that ended.
+_STILL_WRITTEN_SECONDS = 1.0
 
 
 class Recording:
@@ -33,14 +42,21 @@ class Recording:
         self.pipe = WakePipe()
         self.lock = asyncio.Lock()
         self.lease: Subscription | None = None
-        self.traces: dict[int, Trace] = {}
+        #: by `Owner.key`
+        self.traces: dict[tuple[int, int], Trace] = {}
         self._observers: list[Subscription] = []
-        self._making: dict[int, asyncio.Task[Trace]] = {}
+        self._making: dict[tuple[int, int], asyncio.Task[Trace]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paths: set[str] = set()
         self._next_stream = 0
+        #: Of traces of processes that ended: losses, and layouts of their records.
+        self._lost_before = 0
+        self._past_descriptions: list[TraceDescription] = []
         self._lease_taken = asyncio.Event()
         self._lease_free = asyncio.Event()
         self._lease_free.set()
         self._closed = False
+        self._switching = False
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
 
@@ -50,33 +66,33 @@ class Recording:
             yield self.lease
         yield from tuple(self._observers)
 
-    async def trace_for(self, uid: int, layout: str, tracer: str) -> Trace:
-        """Return the trace of a uid, made and known to the consumer.
+    async def trace_for(self, owner: Owner) -> Trace:
+        """Return the trace of a uid or process, made and known to the consumer.
 
         Raises
         ------
         RingBufferError
             There is not enough memory.
         """
-        made = self.traces.get(uid)
+        made = self.traces.get(owner.key)
         if made is not None:
             return made
-        making = self._making.get(uid)
+        making = self._making.get(owner.key)
         if making is None:
-            making = asyncio.ensure_future(self._make(uid, layout, tracer))
-            self._making[uid] = making
-            making.add_done_callback(lambda done: self._made(uid, done))
+            making = asyncio.ensure_future(self._make(owner))
+            self._making[owner.key] = making
+            making.add_done_callback(lambda done: self._made(owner, done))
         # Shielded: one application that goes away must not take the others' buffers along.
         return await asyncio.shield(making)
 
-    def _made(self, uid: int, done: asyncio.Task[Trace]) -> None:
-        self._making.pop(uid, None)
+    def _made(self, owner: Owner, done: asyncio.Task[Trace]) -> None:
+        self._making.pop(owner.key, None)
         # Looked at here as well: those who waited for it may be gone.
         if not done.cancelled() and done.exception() is not None:
             _log.error("session %s: no buffers: %s", self.session.name, done.exception())
 
-    async def _make(self, uid: int, layout: str, tracer: str) -> Trace:
-        trace = Trace(self.session, uid, layout, self._next_stream, tracer)
+    async def _make(self, owner: Owner) -> Trace:
+        trace = Trace(self.session, owner, self._path(owner), self._next_stream)
         self._next_stream += len(self.session.channels) * trace.cpus
         try:
             await asyncio.to_thread(trace.allocate)
@@ -86,12 +102,76 @@ class Recording:
         if self._closed:
             trace.close()
             return trace
-        self.traces[uid] = trace
+        self.traces[owner.key] = trace
+        self._switch_by_timer(trace)
         for subscription in self.subscriptions:
             subscription.push_trace(trace)
         if self.lease is not None:
             await self.lease.wait_ready()
         return trace
+
+    def _path(self, owner: Owner) -> str:
+        if owner.process is None:
+            return f"ust/uid/{owner.uid}/64-bit"
+        first = path = f"ust/pid/{owner.process.directory}"
+        number = 1
+        # A process that registers again within a second, or another of its name and number.
+        while path in self._paths:
+            number += 1
+            path = f"{first}-{number}"
+        self._paths.add(path)
+        return path
+
+    def process_gone(self, owner: Owner) -> None:
+        """Finish the trace of a process that ended, once nobody writes it any more."""
+        if owner.process is not None and not self._closed:
+            self._start(self._end_trace(owner))
+
+    async def _end_trace(self, owner: Owner) -> None:
+        making = self._making.get(owner.key)
+        if making is not None:
+            await asyncio.wait([making])
+        trace = self.traces.get(owner.key)
+        while trace is not None and not self._closed:
+            readers = [each.peer.pid for each in self.subscriptions]
+            # A forked child goes on in its parent's buffers.
+            if not await asyncio.to_thread(trace.is_written, readers):
+                break
+            await asyncio.sleep(_STILL_WRITTEN_SECONDS)
+        if trace is None or self._closed:
+            return
+        trace.ended = True
+        trace.metadata.complete(trace.channels)
+        for subscription in self.subscriptions:
+            subscription.push_trace_ended(trace)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        # The loop keeps no reference to a task.
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def switch(self, final: bool, timer_only: bool = False) -> None:
+        """Close the packets being written, which is a consumer's business where there is one."""
+        for trace in tuple(self.traces.values()):
+            if self.lease is None and not trace.closed:
+                await asyncio.to_thread(trace.switch, final, timer_only)
+
+    def _switch_by_timer(self, trace: Trace) -> None:
+        timers = [
+            channel.channel.options.switch_timer_us
+            for channel in trace.channels.values()
+            if channel.channel.options.switch_timer_us
+        ]
+        if timers and not self._switching:
+            self._switching = True
+            self._start(self._switch_regularly(min(timers) / 1e6))
+
+    async def _switch_regularly(self, seconds: float) -> None:
+        while not self._closed:
+            await asyncio.sleep(seconds)
+            if self.lease is None and self.session.state == "active":
+                await self.switch(final=False, timer_only=True)
 
     def attach(self, subscription: Subscription) -> None:
         """Take a subscription in and tell it what there is."""
@@ -117,8 +197,22 @@ class Recording:
             self._observers.remove(subscription)
 
     def trace_closed(self, subscription: Subscription, message: TraceClosed) -> None:
-        """Note that a consumer has finished a trace that nobody writes any more."""
+        """Let go of a trace that nobody writes any more: a consumer has finished it."""
         subscription.stats = message.stats
+        if subscription is not self.lease:
+            return
+        for key, trace in tuple(self.traces.items()):
+            if trace.id == message.trace and trace.ended:
+                for stream in trace.streams:
+                    info = stream.info(trace.id)
+                    self._lost_before += info.lost_full + info.lost_wrap + info.lost_big
+                self._past_descriptions.append(trace.description())
+                trace.close()
+                del self.traces[key]
+
+    def descriptions(self) -> list[TraceDescription]:
+        """Return the layouts of the records of every trace so far."""
+        return [*self._past_descriptions, *(each.description() for each in self.traces.values())]
 
     def problems(self) -> list[str]:
         """Return what kept packets from their consumers, one line each."""
@@ -159,11 +253,14 @@ class Recording:
             processes=list(session.processes),
             slow=list(slow),
             problems=self.problems(),
+            lost_before=self._lost_before,
         )
 
     def close(self) -> None:
         """Say goodbye to the readers and let go of the memory."""
         self._closed = True
+        for task in self._tasks:
+            task.cancel()
         for trace in self.traces.values():
             trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:

@@ -97,6 +97,11 @@ class Session:
         self.state = following
         self.started = self.started or following == "active"
 
+    @property
+    def buffers(self) -> str:
+        """Who shares buffers: "uid" or "pid", the same in all channels."""
+        return self.channels[0].options.buffers if self.channels else "uid"
+
     def channel(self, name: str) -> Channel:
         for channel in self.channels:
             if channel.name == name:
@@ -109,7 +114,8 @@ class Session:
         Raises
         ------
         CommandError
-            The name is taken, or the session was started before.
+            The name is taken, the session was started before, or its other channels have
+            buffers of another kind.
         """
         if any(channel.name == name for channel in self.channels):
             raise CommandError(
@@ -117,6 +123,10 @@ class Session:
                 "channel-exists",
             )
         self._check_open("a channel")
+        if self.channels and options.buffers != self.buffers:
+            raise CommandError(
+                f"session {self.name} has buffers per {self.buffers}: all its channels do"
+            )
         self.channels.append(Channel(len(self.channels), name, options))
         return self.channels[-1]
 

@@ -20,6 +20,7 @@ from ustconsumer.protocol.control import (
     SessionEnded,
     StreamReady,
     TraceAdded,
+    TraceEnded,
 )
 
 __all__ = ["Subscription"]
@@ -79,12 +80,21 @@ class Subscription:
             return
         metadata = trace.metadata.reopen_read_only()
         try:
-            added = TraceAdded(trace=trace.id, path=trace.path, uuid=str(trace.uuid), uid=trace.uid)
+            process = trace.owner.process
+            added = TraceAdded(
+                trace=trace.id,
+                path=trace.path,
+                uuid=str(trace.uuid),
+                uid=trace.uid,
+                pid=process.pid if process else 0,
+            )
             self._push(added, (metadata,))
         finally:
             os.close(metadata)
         for stream in trace.streams:
             self._push_stream(stream, trace.id)
+        if trace.ended:
+            self.push_trace_ended(trace)
 
     def _push_stream(self, stream: Stream, trace: str) -> None:
         if self.consume:
@@ -144,6 +154,11 @@ class Subscription:
         drained = self._drains.get(message.token)
         if drained is not None and not drained.done():
             drained.set_result(None)
+
+    def push_trace_ended(self, trace: Trace) -> None:
+        """Say that nobody writes a trace any more."""
+        if not self._ended and (not self.consume or self._may_map(trace.uid)):
+            self._push(TraceEnded(trace=trace.id), ())
 
     def push_verdict(self, verdict: HoleVerdict) -> None:
         """Say whether a hole may be repaired."""

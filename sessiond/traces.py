@@ -10,25 +10,44 @@ import mmap
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sessiond.metadata import TraceMetadata
+from sessiond.owners import Owner
 from sessiond.registry import Channel, Session
 from sessiond.sockets import close_all
 from ustconsumer._native import atomics
+from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import UsageError
+from ustconsumer.mappers import writers_of
 from ustconsumer.paths import possible_cpus
-from ustconsumer.protocol.control import ChannelOptions, StreamAdded, StreamInfo
+from ustconsumer.protocol.control import (
+    ChannelOptions,
+    StreamAdded,
+    StreamInfo,
+    TraceDescription,
+)
 from ustconsumer.ringbuffer.allocate import create_memory, initialise
 from ustconsumer.ringbuffer.channel import channel_blob
 from ustconsumer.ringbuffer.geometry import Geometry
 
-__all__ = ["LAYOUTS", "Stream", "Trace", "TraceChannel", "WakePipe", "check_options"]
+__all__ = [
+    "BUFFERS",
+    "LAYOUTS",
+    "Stream",
+    "Trace",
+    "TraceChannel",
+    "WakePipe",
+    "check_options",
+]
 
 #: ABI major of an application -> layout of its buffers.
 LAYOUTS = {9: "ust-9-x86_64"}
+#: Who shares buffers, and what a message calls him.
+BUFFERS = {"uid": "user", "pid": "process"}
+_LONGEST_TIMER_US = 3_600_000_000
 _PAGE = mmap.PAGESIZE
 _SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
 
@@ -46,13 +65,15 @@ def geometry_of(options: ChannelOptions, layout: str) -> Geometry:
 
 def check_options(options: ChannelOptions) -> None:
     """Raise `UsageError` unless a channel can have these attributes."""
-    if options.mode != "discard":
-        raise UsageError(f"channel mode {options.mode!r} is not supported: use discard")
-    if options.buffers != "uid":
-        raise UsageError(f"buffers per {options.buffers!r} are not supported: use uid")
-    for name in ("switch_timer_us", "read_timer_us"):
-        if getattr(options, name):
-            raise UsageError(f"{name} {getattr(options, name)}: timers are not supported: use 0")
+    if options.mode not in ("discard", "overwrite"):
+        raise UsageError(f"unknown channel mode {options.mode!r}: use discard or overwrite")
+    if options.buffers not in BUFFERS:
+        raise UsageError(f"unknown buffers {options.buffers!r}: use {' or '.join(BUFFERS)}")
+    for name, value in (("switch", options.switch_timer_us), ("read", options.read_timer_us)):
+        if not 0 <= value <= _LONGEST_TIMER_US:
+            raise UsageError(f"{name} timer {value} us is out of range: use 1 us to 1 h, or 0")
+    if options.mode == "overwrite" and options.blocking_timeout_us:
+        raise UsageError("an overwrite channel never blocks: leave out the blocking timeout")
     if not -1 <= options.blocking_timeout_us < 1 << 40:
         raise UsageError(f"blocking timeout {options.blocking_timeout_us} us is out of range")
     size = 0
@@ -61,7 +82,8 @@ def check_options(options: ChannelOptions) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * _PAGE
     if size > memory // 2:
         raise UsageError(
-            f"the channel's buffers need {size} bytes for each user, this machine has {memory}: "
+            f"the channel's buffers need {size} bytes for each {BUFFERS[options.buffers]}, "
+            f"this machine has {memory}: "
             "use fewer or smaller sub-buffers"
         )
 
@@ -130,6 +152,7 @@ class Stream:
             overwrite=self.geometry.overwrite,
             by_writer=self.geometry.by_writer,
             switch_timer_us=self.channel.options.switch_timer_us,
+            read_timer_us=self.channel.options.read_timer_us,
         )
 
 
@@ -143,29 +166,31 @@ class TraceChannel:
 
 
 class Trace:
-    """Buffers and metadata of a session's applications of one uid.
+    """Buffers and metadata of a session's applications of one uid, or of one process.
 
     Parameters
     ----------
+    path : str
+        Below the session's output.
     first_stream : int
         Id of its first stream; they follow each other.
-    tracer : str
-        Version of the first application's tracer, for the metadata.
     """
 
-    def __init__(self, session: Session, uid: int, layout: str, first_stream: int, tracer: str):
+    def __init__(self, session: Session, owner: Owner, path: str, first_stream: int) -> None:
         self.session = session
-        self.uid = uid
-        self.layout = layout
+        self.owner = owner
+        self.uid = owner.uid
+        self.layout = owner.layout
         self.uuid = uuid.uuid4()
         self.id = str(self.uuid)
-        #: below the session's output
-        self.path = f"ust/uid/{uid}/64-bit"
+        self.path = path
         self.cpus = possible_cpus()
         self.channels: dict[int, TraceChannel] = {}
         self.closed = False
+        #: nobody writes it any more
+        self.ended = False
         self._first_stream = first_stream
-        self.metadata = TraceMetadata(session, uid, self.uuid, tracer)
+        self.metadata = TraceMetadata(session, owner, self.uuid)
 
     @property
     def streams(self) -> Iterator[Stream]:
@@ -219,6 +244,45 @@ class Trace:
                 now=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                 active_readers=1,
             )
+
+    def switch(self, final: bool, timer_only: bool = False) -> None:
+        """Close the packets being written: for a thread, while there is no consumer.
+
+        Parameters
+        ----------
+        final : bool
+            As for ``Ring.switch``.
+        timer_only : bool
+            Only those of channels with a switch timer.
+        """
+        for stream in self.streams:
+            if self.closed or (timer_only and not stream.channel.options.switch_timer_us):
+                continue
+            with mmap.mmap(stream.fd, stream.geometry.file_size) as memory:
+                ring = Ring(
+                    memory,
+                    stream.geometry.places(),
+                    uuid=self.uuid.bytes,
+                    stream_id=stream.channel.id,
+                    cpu=stream.cpu,
+                )
+                try:
+                    ring.switch(final)
+                finally:
+                    ring.release()
+
+    def is_written(self, readers: Iterable[int]) -> bool:
+        """Return whether a process other than its readers maps a buffer; slow, for a thread."""
+        found = writers_of(stream.fd for stream in self.streams)
+        return bool(set().union(*found.values()) - set(readers) - {os.getpid()})
+
+    def description(self) -> TraceDescription:
+        """Return the layout of its records."""
+        return TraceDescription(
+            path=self.path,
+            contexts=self.metadata.context_steps(),
+            events=self.metadata.event_steps(),
+        )
 
     def close(self) -> None:
         """Let go of the memory; applications and consumers keep what they have."""

@@ -38,7 +38,8 @@ def count(session: Session) -> Totals:
     """
     info = session.info()
     totals = Totals(
-        discarded=sum(s.lost_full + s.lost_wrap + s.lost_big for s in info.streams),
+        discarded=info.lost_before
+        + sum(s.lost_full + s.lost_wrap + s.lost_big for s in info.streams),
         processes=len(info.processes),
     )
     for trace in session.describe():

@@ -202,6 +202,8 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     slow: list[str] = []
     #: what kept packets from the consumer's sink, one line each
     problems: list[str] = []
+    #: events lost in buffers that are gone, those of processes that ended
+    lost_before: int = 0
 
 
 class AppInfo(msgspec.Struct, kw_only=True):

@@ -25,6 +25,8 @@ def test_every_kind_of_loss_of_every_stream_counts() -> None:
         )
         for number, (full, wrap, big) in enumerate([(1, 2, 4), (8, 16, 32)])
     ]
-    info = SimpleNamespace(streams=streams, processes=[7, 8], output="/nonexistent")
+    info = SimpleNamespace(
+        streams=streams, processes=[7, 8], output="/nonexistent", lost_before=100
+    )
     session: Any = SimpleNamespace(info=lambda: info, describe=list)
-    assert count(session) == Totals(discarded=63, processes=2)
+    assert count(session) == Totals(discarded=163, processes=2)

@@ -14,6 +14,7 @@ import pytest
 
 from sessiond.declarations import DeclarationRefusedError
 from sessiond.metadata import TraceMetadata
+from sessiond.owners import Owner
 from sessiond.registry import Session
 from ustconsumer.ctf.metalog import MetadataLogReader
 from ustconsumer.ctf.types import (
@@ -39,7 +40,7 @@ class Declared:
 
     def __init__(self) -> None:
         session = Session(name="s", uid=1000, gid=1000, output="")
-        self.trace = TraceMetadata(session, 1000, uuid.uuid4(), "2.13.5")
+        self.trace = TraceMetadata(session, Owner(1000, "ust-9-x86_64", "2.13.5"), uuid.uuid4())
         self._reader = MetadataLogReader(self.trace.reopen_read_only())
         self.header = self.new()
 

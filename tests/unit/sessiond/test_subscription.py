@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from sessiond.owners import Owner
 from sessiond.registry import Session
 from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
@@ -23,7 +24,7 @@ UID = os.geteuid()
 def trace() -> Iterator[Trace]:
     session = Session(name="s", uid=UID, gid=os.getegid(), output="")
     session.add_channel("c", ChannelOptions(subbuf_size=4096, num_subbuf=2))
-    trace = Trace(session, UID, "ust-9-x86_64", 0, "2.13.5")
+    trace = Trace(session, Owner(UID, "ust-9-x86_64", "2.13.5"), "ust/uid/1/64-bit", 0)
     trace.allocate()
     yield trace
     trace.close()
