@@ -56,6 +56,8 @@ cdef void _index_entry(RingState *r, Checked *checked, uint64_t file_offset, uin
 cdef int _write_all(RingState *r, int data_fd, iovec *iov, int count, uint64_t offset) noexcept nogil:
     cdef ssize_t done
     cdef int first = 0
+    rb_point(data_before)
+    rb_tear(data_torn, data_fd, iov[0].iov_base, iov[0].iov_len, offset)
     while first < count:
         done = pwritev(data_fd, iov + first, count - first, <int64_t> offset)
         if done < 0:
@@ -73,6 +75,7 @@ cdef int _write_all(RingState *r, int data_fd, iovec *iov, int count, uint64_t o
         if first < count and done:
             iov[first].iov_base = <char *> iov[first].iov_base + done
             iov[first].iov_len -= done
+    rb_point(data_written)
     return 0
 
 
@@ -82,6 +85,7 @@ cdef int _write_index(RingState *r, int index_fd, uint64_t *entries, int count) 
     cdef size_t length = <size_t> count * INDEX_ENTRY
     if index_fd < 0:
         return 0
+    rb_tear(index_torn, index_fd, entries, length, r.index_offset)
     while written < length:
         done = pwrite(index_fd, (<char *> entries) + written, length - written, <int64_t> (r.index_offset + written))
         if done < 0:
@@ -94,14 +98,30 @@ cdef int _write_index(RingState *r, int index_fd, uint64_t *entries, int count) 
             return -1
         written += done
     r.index_offset += length
+    rb_point(index_written)
     return 0
+
+
+cdef void _unwrite(RingState *r, int data_fd, int index_fd, uint64_t discarded) noexcept nogil:
+    """After a failed write: what is in the files of it goes, and nothing of it was seen.
+
+    Part of a packet would make the data unreadable should it end here; in overwrite mode
+    another, shorter packet may come next. What is no file cannot be cut: no matter.
+    """
+    cdef int ignored
+    cdef int error = r.error
+    r.last_discarded = discarded
+    ignored = ftruncate(data_fd, <int64_t> r.data_offset)
+    if index_fd >= 0:
+        ignored = ftruncate(index_fd, <int64_t> r.index_offset)
+    r.error = error
 
 
 cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit, uint64_t batch) noexcept nogil:
     """Read-write-release in batches: several sub-buffers a system call."""
     cdef iovec iov[64]
     cdef uint64_t entries[64 * INDEX_WORDS]
-    cdef uint64_t start, position, produced, gathered, moved = 0
+    cdef uint64_t start, position, produced, gathered, discarded, moved = 0
     cdef Checked checked
     cdef int iovs, count
     cdef char *page
@@ -118,6 +138,7 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
             return _LIE
         iovs = count = 0
         gathered = 0
+        discarded = r.last_discarded
         status = _EMPTY
         while count < RB_IOV and (count == 0 or gathered + r.size <= batch):
             if position == produced:
@@ -146,10 +167,13 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
             position += r.size
         if count == 0:
             return status
+        rb_point(drain_checked)
         # Data, index, position: a successor finds on disk at least what was released.
-        if _write_all(r, data_fd, iov, iovs, r.data_offset) < 0:
-            return _ERRNO
-        if _write_index(r, index_fd, entries, count) < 0:
+        if (
+            _write_all(r, data_fd, iov, iovs, r.data_offset) < 0
+            or _write_index(r, index_fd, entries, count) < 0
+        ):
+            _unwrite(r, data_fd, index_fd, discarded)
             return _ERRNO
         r.data_offset += gathered
         r.packet_count += count
@@ -158,6 +182,7 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
         if not rb_cas(_word(r, r.consumed), start, position):
             r.lie = LIE_POSITION
             return _LIE
+        rb_point(drain_moved)
         moved += gathered
 
 
@@ -165,7 +190,7 @@ cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limi
     """One sub-buffer at a time: there is one spare page to take it with."""
     cdef iovec iov
     cdef uint64_t entry[INDEX_WORDS]
-    cdef uint64_t position, number, moved = 0
+    cdef uint64_t position, number, discarded, moved = 0
     cdef Checked checked
     cdef int overtaken = 0
     cdef bint held
@@ -190,6 +215,7 @@ cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limi
             r.lie = LIE_ID
             return _LIE
         overtaken = 0
+        discarded = r.last_discarded
         number = _page_of(r, rb_peek(_word(r, r.rsb_id)))
         page = _page(r, number)
         if page != NULL:
@@ -200,12 +226,18 @@ cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limi
         iov.iov_base = page
         iov.iov_len = checked.packet
         _index_entry(r, &checked, r.data_offset, entry)
-        if _write_all(r, data_fd, &iov, 1, r.data_offset) < 0 or _write_index(r, index_fd, entry, 1) < 0:
+        rb_point(drain_checked)
+        if (
+            _write_all(r, data_fd, &iov, 1, r.data_offset) < 0
+            or _write_index(r, index_fd, entry, 1) < 0
+        ):
+            _unwrite(r, data_fd, index_fd, discarded)
             _put(r)
             return _ERRNO
         r.data_offset += checked.packet
         _put(r)
         _move(r, _align(r, position))
+        rb_point(drain_moved)
         r.packet_count += 1
         r.byte_count += checked.packet
         moved += checked.packet

@@ -34,9 +34,11 @@ __all__ = [
 ]
 
 include "state.pxi"
+include "points.pxi"
 include "reading.pxi"
 include "switching.pxi"
 include "draining.pxi"
+include "takeover.pxi"
 
 # What `Ring.drain` ended on.
 DRAIN_EMPTY = 0   # nothing more to read now
@@ -51,6 +53,7 @@ _LIES = {
     LIE_DATA_SIZE: "a packet's size is not within its sub-buffer",
     LIE_HEADER: "a packet header has another magic, stream or size than its buffer",
     LIE_SEQUENCE: "a packet's sequence number is not that of its position",
+    LIE_PAGES: "the pages of the buffer are not each in one place",
     LIE_POSITION: "the consumed position is impossible or moved by itself",
 }
 
@@ -257,6 +260,30 @@ cdef class Ring:
         """Return whether a reader holds a sub-buffer (also one that died holding it)."""
         self._check()
         return bool(self._s.base[self._s.get_subbuf] & 1)
+
+    def take_over(self):
+        """Mend what a reader left that was killed; return whether there was anything.
+
+        To be called before anything else is read, by the only reader: a packet that the
+        dead one had in its hand is to be read again.
+
+        Raises
+        ------
+        RingBufferError
+            No reader leaves the pages like this: the memory lies.
+        """
+        cdef uint8_t *named
+        cdef int status
+        self._check()
+        named = <uint8_t *> calloc(self._s.nr_pages, 1)
+        if named == NULL:
+            raise MemoryError
+        with nogil:
+            status = _take_over(&self._s, named)
+        free(named)
+        if status == _LIED:
+            raise RingBufferError(_LIES[LIE_PAGES])
+        return status == _MENDED
 
     def get(self, uint64_t position):
         """Take the sub-buffer at ``position``; False when it cannot be read now.

@@ -24,6 +24,9 @@ cdef extern from *:
     static inline int rb_cas(void *p, uint64_t old, uint64_t new_) {
         return __atomic_compare_exchange_n((uint64_t *) p, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
+    /* One byte, never reordered before earlier stores: what a successor of a killed reader
+       finds is a state between two statements. */
+    static inline void rb_mark(void *p, uint8_t v) { __atomic_store_n((uint8_t *) p, v, __ATOMIC_RELEASE); }
     static inline uint64_t rb_add(void *p, uint64_t v) { return __atomic_fetch_add((uint64_t *) p, v, __ATOMIC_SEQ_CST); }
     static inline void rb_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
     static inline uint64_t rb_now(void) {
@@ -42,6 +45,7 @@ cdef extern from *:
     }
     #define RB_IOV 64
     """
+    void rb_mark(void *, uint8_t) nogil
     uint64_t rb_load(const void *) nogil
     void rb_store(void *, uint64_t) nogil
     uint32_t rb_load32(const void *) nogil
@@ -60,6 +64,7 @@ cdef extern from *:
         size_t iov_len
     ssize_t pwritev(int, const iovec *, int, int64_t) nogil
     ssize_t pwrite(int, const void *, size_t, int64_t) nogil
+    int ftruncate(int, int64_t) nogil
     int RB_IOV
 
 cdef enum:
@@ -76,6 +81,7 @@ cdef enum:
     LIE_HEADER = 3
     LIE_SEQUENCE = 4
     LIE_POSITION = 5
+    LIE_PAGES = 6
 
 
 # Index entry: nine big-endian u64; the ring buffer's packet context has the first ones

@@ -42,6 +42,7 @@ cdef void _write_header(RingState *r, char *page, uint64_t position, uint64_t no
     cdef uint64_t index = _index(r, position)
     (<uint32_t *> (page + r.h_magic))[0] = DATA_MAGIC
     memcpy(page + r.h_uuid, r.uuid, 16)
+    rb_point(header_begun)
     memcpy(page + r.h_stream_id, &r.stream_id, 4)
     cdef uint64_t word = r.cpu
     memcpy(page + r.h_instance, &word, 8)
@@ -62,6 +63,7 @@ cdef void _deliver(RingState *r, uint64_t index, uint64_t position, uint64_t cc,
     # Two committers may both see the full count: the CAS elects one.
     if not rb_cas(cc_sb, cc - r.size, cc - r.size + 1):
         return
+    rb_point(deliver_elected)
     number = _page_of(r, rb_peek(_wsb(r, index)))
     page = _page(r, number)
     if page == NULL:
@@ -69,19 +71,25 @@ cdef void _deliver(RingState *r, uint64_t index, uint64_t position, uint64_t cc,
     size = rb_peek(_data_size(r, number))
     word = rb_peek(_word(r, r.ts_end + 8 * index))
     memcpy(page + r.h_ts_end, &word, 8)
+    rb_point(deliver_time)
     word = size * 8
     memcpy(page + r.h_content, &word, 8)
     word = (size + PAGE - 1) // PAGE * PAGE * 8
     memcpy(page + r.h_packet, &word, 8)
     memcpy(page + r.h_discarded, &discarded, 8)
+    rb_point(deliver_header)
     word = rb_peek(_word(r, r.cnt + 8 * index)) + 1
-    rb_put(_word(r, r.cnt + 8 * index), word)
+    rb_store(_word(r, r.cnt + 8 * index), word)
     rb_fence()
+    rb_point(deliver_counted)
     if r.overwrite:
         rb_put(_wsb(r, index), number | NOREF | _turn_tag(r, position))
         rb_fence()
+        rb_point(deliver_id)
     rb_store(cc_sb, cc)
+    rb_point(deliver_delivered)
     rb_store(_seq(r, index), cc)
+    rb_point(deliver_contiguous)
     if (
         r.by_writer
         and r.wake_fd >= 0
@@ -96,7 +104,9 @@ cdef void _commit(RingState *r, uint64_t last, uint64_t end, uint64_t length, ui
     cdef uint64_t index = _index(r, last)
     cdef uint64_t cc, seq
     rb_fence()
+    rb_point(commit_written)
     rb_add(_cc(r, index), length)
+    rb_point(commit_counted)
     cc = rb_load(_cc(r, index))
     if _turn_units(r, last) == ((cc - r.size) & r.mask):
         _deliver(r, index, last, cc, discarded)
@@ -127,23 +137,32 @@ cdef bint _switch(RingState *r, bint final, uint64_t given, bint use_given) noex
                 return False
             start_old = True
         discarded = _lost(r)
+        rb_point(switch_begun)
         if rb_cas(_word(r, r.offset), old, _align(r, old)):
             break
     else:
         return False
-    rb_put(_word(r, r.last_tsc), now)
+    rb_point(switch_reserved)
+    rb_store(_word(r, r.last_tsc), now)
+    rb_point(switch_time)
     _push_reader(r, old)
+    rb_point(switch_reader_pushed)
     _clear_noref(r, old)
+    rb_point(switch_entered)
     number = _page_of(r, rb_load(_wsb(r, _index(r, old))))
     page = _page(r, number)
     if page == NULL:
         return False
     if start_old:
         _write_header(r, page, old, now)
+        rb_point(switch_header)
         old += r.header_size
         _commit(r, old - 1, old, r.header_size, discarded)
     last = old - 1
     rb_put(_data_size(r, number), (last & (r.size - 1)) + 1)
+    rb_point(switch_size)
     rb_put(_word(r, r.ts_end + 8 * _index(r, last)), now)
+    rb_point(switch_closed)
     _commit(r, last, _align(r, last), _align(r, last) - old, discarded)
+    rb_point(switch_done)
     return True

@@ -10,13 +10,15 @@ import select
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ustconsumer._native.ring import Ring, RingSet
+from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.packet import Stream, Trace
+from ustconsumer.consumer.pool import Pool
 from ustconsumer.ctf.metalog import MetadataLogReader
 from ustconsumer.errors import (
     BrokenResourceError,
+    CommandError,
     LayoutError,
     RemoteProtocolError,
     UstConsumerError,
@@ -25,6 +27,8 @@ from ustconsumer.protocol.control import (
     Attach,
     Attached,
     ConsumerStats,
+    Describe,
+    Description,
     Drain,
     Drained,
     HoleFound,
@@ -36,6 +40,7 @@ from ustconsumer.protocol.control import (
     StreamReady,
     TraceAdded,
     TraceClosed,
+    TraceDescription,
     TraceEnded,
 )
 from ustconsumer.ringbuffer.geometry import Geometry
@@ -44,6 +49,8 @@ from ustconsumer.units import CpuId
 __all__ = ["MappedStream", "Subscription"]
 
 _PIPE_CHUNK = 1 << 16
+#: The registry is busy stopping the session when it is asked.
+_DESCRIBE_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -53,6 +60,9 @@ class MappedStream:
     stream: Stream
     memory: mmap.mmap
     ring: Ring
+    #: Periods in which whoever holds the lease switches it and looks at it; 0: no timer.
+    switch_timer_us: int = 0
+    read_timer_us: int = 0
 
     def close(self) -> None:
         """Unmap; views still held make this wait for their end."""
@@ -77,6 +87,8 @@ class Subscription:
     on_stream : callable
         Told of each new stream before its application may write; what it raises is
         reported to the registry as the stream's problem.
+    workers : int
+        Most threads that will move packets at a time.
 
     Raises
     ------
@@ -90,6 +102,7 @@ class Subscription:
         session: str,
         kind: str,
         on_stream: Callable[[MappedStream], None],
+        workers: int = 1,
     ) -> None:
         self._connection = connection
         self._on_stream = on_stream
@@ -98,7 +111,7 @@ class Subscription:
             raise RemoteProtocolError(f"registry answered {type(reply).__name__} to attach")
         self.session = reply.session
         self.output = reply.output
-        self.rings = RingSet()
+        self.rings = Pool(workers)
         self.streams: dict[Ring, MappedStream] = {}
         #: Traces with the reader of their metadata log.
         self.traces: dict[str, tuple[Trace, MetadataLogReader]] = {}
@@ -161,9 +174,32 @@ class Subscription:
         """Have `metadata` yield a text again, with what comes after it: it was not written."""
         self.traces[trace.id][1].unread(text)
 
+    def describe(self) -> list[TraceDescription]:
+        """Return the layout of every record; empty if the registry does not say."""
+        if self.orphaned or self.ended:
+            return []
+        try:
+            reply = self._connection.request(Describe(session=self.session), _DESCRIBE_SECONDS)
+        except (BrokenResourceError, CommandError):
+            # Gone, or about to forget the session.
+            return []
+        return reply.traces if isinstance(reply, Description) else []
+
     def drained(self, drain: Drain, stats: ConsumerStats) -> None:
         """Tell the registry that everything up to a drain is in the sink."""
         self._tell(Drained(token=drain.token, stats=stats))
+
+    def remove_trace(self, trace: str) -> None:
+        """Let go of a trace that nobody writes: memory, metadata log, descriptors.
+
+        Its rings are in no set any more.
+        """
+        for ring in [r for r, m in self.streams.items() if m.stream.trace.id == trace]:
+            self.streams.pop(ring).close()
+        known = self.traces.pop(trace, None)
+        if known is not None:
+            self.rings.unwatch(known[1].header)
+            known[1].close()
 
     def trace_closed(self, trace: str, stats: ConsumerStats) -> None:
         """Tell the registry that an ended trace is complete in the sink."""
@@ -178,7 +214,8 @@ class Subscription:
         self._tell(Release())
 
     def close(self) -> None:
-        """Unmap every stream, close every descriptor and the connection."""
+        """End the workers, unmap every stream, close every descriptor and the connection."""
+        self.rings.close()
         for mapped in self.streams.values():
             mapped.close()
         self.streams.clear()
@@ -286,13 +323,12 @@ class Subscription:
             stream_id=message.channel_id,
             cpu=message.cpu,
         )
-        mapped = MappedStream(stream, memory, ring)
+        mapped = MappedStream(stream, memory, ring, message.switch_timer_us, message.read_timer_us)
         self.streams[ring] = mapped
         self.rings.add(ring)
         try:
-            if ring.held():
-                # The consumer before us died with a sub-buffer in its hand.
-                ring.put()
+            # The consumer before us may have been killed in the middle of anything.
+            ring.take_over()
             self._on_stream(mapped)
         except BaseException:
             self.rings.remove(ring)

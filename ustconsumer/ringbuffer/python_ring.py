@@ -12,6 +12,7 @@ from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
 from ustconsumer.ringbuffer.memory import StreamMemory
 from ustconsumer.ringbuffer.switch import switch
+from ustconsumer.ringbuffer.takeover import take_over
 from ustconsumer.units import Position
 
 __all__ = ["PythonRing"]
@@ -73,6 +74,10 @@ class PythonRing:
     def held(self) -> bool:
         """Return whether a reader holds a sub-buffer (also one that died holding it)."""
         return self.memory.held
+
+    def take_over(self) -> bool:
+        """Mend what a reader left that was killed; return whether there was anything."""
+        return take_over(self.memory)
 
     def get(self, position: int) -> bool:
         """Take the sub-buffer at ``position``; False if it cannot be read now."""
