@@ -164,7 +164,7 @@ class Control:
                     f"the consumer (pid {pid}) of session {session.name} did not finish writing"
                 )
         elif recording.stream_count():
-            await recording.switch(final=True)
+            await recording.switch()
             warnings.append(
                 f"session {session.name} has no consumer: what it recorded is still in memory"
             )

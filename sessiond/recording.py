@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
+from sessiond.endings import Endings
 from sessiond.owners import Owner
+from sessiond.past import PastTraces
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
+from sessiond.switcher import Switcher
 from sessiond.traces import Trace, WakePipe
 from ustconsumer.protocol.control import (
     ConsumerInfo,
@@ -21,9 +24,6 @@ from ustconsumer.protocol.control import (
 __all__ = ["Recording"]
 
 _log = logging.getLogger("sessiond")
-
-#: Between two looks at who writes the buffers of a process that ended.
-_STILL_WRITTEN_SECONDS = 1.0
 
 
 class Recording:
@@ -46,17 +46,17 @@ class Recording:
         self.traces: dict[tuple[int, int], Trace] = {}
         self._observers: list[Subscription] = []
         self._making: dict[tuple[int, int], asyncio.Task[Trace]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._paths: set[str] = set()
         self._next_stream = 0
-        #: Of traces of processes that ended: losses, and layouts of their records.
-        self._lost_before = 0
-        self._past_descriptions: list[TraceDescription] = []
+        self._past = PastTraces()
+        self._switcher = Switcher(
+            session, self.traces.values, lambda: self.lease is None and not self._closed
+        )
+        self._endings = Endings(lambda: [each.peer.pid for each in self.subscriptions], self._ended)
         self._lease_taken = asyncio.Event()
         self._lease_free = asyncio.Event()
         self._lease_free.set()
         self._closed = False
-        self._switching = False
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
 
@@ -103,7 +103,7 @@ class Recording:
             trace.close()
             return trace
         self.traces[owner.key] = trace
-        self._switch_by_timer(trace)
+        self._switcher.start()
         for subscription in self.subscriptions:
             subscription.push_trace(trace)
         if self.lease is not None:
@@ -124,54 +124,26 @@ class Recording:
 
     def process_gone(self, owner: Owner) -> None:
         """Finish the trace of a process that ended, once nobody writes it any more."""
-        if owner.process is not None and not self._closed:
-            self._start(self._end_trace(owner))
-
-    async def _end_trace(self, owner: Owner) -> None:
         making = self._making.get(owner.key)
         if making is not None:
-            await asyncio.wait([making])
+            making.add_done_callback(lambda _: self._owner_gone(owner))
+        else:
+            self._owner_gone(owner)
+
+    def _owner_gone(self, owner: Owner) -> None:
         trace = self.traces.get(owner.key)
-        while trace is not None and not self._closed:
-            readers = [each.peer.pid for each in self.subscriptions]
-            # A forked child goes on in its parent's buffers.
-            if not await asyncio.to_thread(trace.is_written, readers):
-                break
-            await asyncio.sleep(_STILL_WRITTEN_SECONDS)
-        if trace is None or self._closed:
-            return
+        if trace is not None and owner.process is not None:
+            self._endings.add(trace)
+
+    def _ended(self, trace: Trace) -> None:
         trace.ended = True
         trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:
             subscription.push_trace_ended(trace)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        # The loop keeps no reference to a task.
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def switch(self, final: bool, timer_only: bool = False) -> None:
-        """Close the packets being written, which is a consumer's business where there is one."""
-        for trace in tuple(self.traces.values()):
-            if self.lease is None and not trace.closed:
-                await asyncio.to_thread(trace.switch, final, timer_only)
-
-    def _switch_by_timer(self, trace: Trace) -> None:
-        timers = [
-            channel.channel.options.switch_timer_us
-            for channel in trace.channels.values()
-            if channel.channel.options.switch_timer_us
-        ]
-        if timers and not self._switching:
-            self._switching = True
-            self._start(self._switch_regularly(min(timers) / 1e6))
-
-    async def _switch_regularly(self, seconds: float) -> None:
-        while not self._closed:
-            await asyncio.sleep(seconds)
-            if self.lease is None and self.session.state == "active":
-                await self.switch(final=False, timer_only=True)
+    async def switch(self) -> None:
+        """Close the packets being written for good, unless that is a consumer's business."""
+        await self._switcher.switch(final=True)
 
     def attach(self, subscription: Subscription) -> None:
         """Take a subscription in and tell it what there is."""
@@ -203,16 +175,13 @@ class Recording:
             return
         for key, trace in tuple(self.traces.items()):
             if trace.id == message.trace and trace.ended:
-                for stream in trace.streams:
-                    info = stream.info(trace.id)
-                    self._lost_before += info.lost_full + info.lost_wrap + info.lost_big
-                self._past_descriptions.append(trace.description())
+                self._past.add(trace)
                 trace.close()
                 del self.traces[key]
 
     def descriptions(self) -> list[TraceDescription]:
         """Return the layouts of the records of every trace so far."""
-        return [*self._past_descriptions, *(each.description() for each in self.traces.values())]
+        return self._past.descriptions(self.traces.values())
 
     def problems(self) -> list[str]:
         """Return what kept packets from their consumers, one line each."""
@@ -237,6 +206,12 @@ class Recording:
             consumer = ConsumerInfo(
                 pid=self.lease.peer.pid, kind=self.lease.kind, stats=self.lease.stats
             )
+        streams = [
+            stream.info(trace.id) for trace in self.traces.values() for stream in trace.streams
+        ]
+        lost = {channel.name: self._past.lost(channel.id) for channel in session.channels}
+        for stream in streams:
+            lost[stream.channel] += stream.lost
         return SessionInfo(
             name=session.name,
             id=session.id,
@@ -245,22 +220,19 @@ class Recording:
             state=session.state,
             output=session.output,
             created=session.created.isoformat(),
-            channels=[channel.info() for channel in session.channels],
-            streams=[
-                stream.info(trace.id) for trace in self.traces.values() for stream in trace.streams
-            ],
+            channels=[channel.info(lost[channel.name]) for channel in session.channels],
+            streams=streams,
             consumer=consumer,
             processes=list(session.processes),
             slow=list(slow),
             problems=self.problems(),
-            lost_before=self._lost_before,
         )
 
     def close(self) -> None:
         """Say goodbye to the readers and let go of the memory."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
+        self._switcher.close()
+        self._endings.close()
         for trace in self.traces.values():
             trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:

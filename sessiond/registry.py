@@ -24,10 +24,11 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     "inactive": {"start": "active", "destroy": "destroyed"},
     "destroyed": {},
 }
-_REFUSALS = {
-    ("active", "start"): "is active already",
-    ("configured", "stop"): "was not started",
-    ("inactive", "stop"): "is stopped already",
+#: Verbs that change nothing, in LTTng's words: a warning there.
+_IDLE = {
+    ("active", "start"): "Tracing already started",
+    ("configured", "stop"): "Tracing already stopped",
+    ("inactive", "stop"): "Tracing already stopped",
 }
 _DEFAULT_CHANNEL = "channel0"
 
@@ -51,13 +52,14 @@ class Channel:
     rules: list[Rule] = field(default_factory=list)
     enabled: bool = True
 
-    def info(self) -> ChannelInfo:
+    def info(self, discarded: int) -> ChannelInfo:
         return ChannelInfo(
             name=self.name,
             enabled=self.enabled,
             options=self.options,
             contexts=list(self.contexts),
             events=[rule.info for rule in self.rules],
+            discarded=discarded,
         )
 
 
@@ -92,8 +94,10 @@ class Session:
         """
         following = TRANSITIONS[self.state].get(verb)
         if following is None:
-            why = _REFUSALS.get((self.state, verb), f"is {self.state}")
-            raise CommandError(f"session {self.name} {why}")
+            idle = _IDLE.get((self.state, verb))
+            if idle is not None:
+                raise CommandError(f"{idle} for session {self.name}", "already")
+            raise CommandError(f"session {self.name} is {self.state}")
         self.state = following
         self.started = self.started or following == "active"
 

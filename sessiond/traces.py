@@ -6,11 +6,12 @@ The registry allocates and keeps descriptors, and never reads trace data.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from sessiond.metadata import TraceMetadata
@@ -21,7 +22,6 @@ from ustconsumer._native import atomics
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import UsageError
-from ustconsumer.mappers import writers_of
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import (
     ChannelOptions,
@@ -47,7 +47,8 @@ __all__ = [
 LAYOUTS = {9: "ust-9-x86_64"}
 #: Who shares buffers, and what a message calls him.
 BUFFERS = {"uid": "user", "pid": "process"}
-_LONGEST_TIMER_US = 3_600_000_000
+#: LTTng keeps periods in 32 bits.
+_LONGEST_TIMER_US = (1 << 32) - 1
 _PAGE = mmap.PAGESIZE
 _SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
 
@@ -71,7 +72,9 @@ def check_options(options: ChannelOptions) -> None:
         raise UsageError(f"unknown buffers {options.buffers!r}: use {' or '.join(BUFFERS)}")
     for name, value in (("switch", options.switch_timer_us), ("read", options.read_timer_us)):
         if not 0 <= value <= _LONGEST_TIMER_US:
-            raise UsageError(f"{name} timer {value} us is out of range: use 1 us to 1 h, or 0")
+            raise UsageError(
+                f"{name} timer {value} us is out of range: 1 to {_LONGEST_TIMER_US}, or 0"
+            )
     if options.mode == "overwrite" and options.blocking_timeout_us:
         raise UsageError("an overwrite channel never blocks: leave out the blocking timeout")
     if not -1 <= options.blocking_timeout_us < 1 << 40:
@@ -189,6 +192,8 @@ class Trace:
         self.closed = False
         #: nobody writes it any more
         self.ended = False
+        self._users = 0
+        self._gone = False
         self._first_stream = first_stream
         self.metadata = TraceMetadata(session, owner, self.uuid)
 
@@ -245,18 +250,18 @@ class Trace:
                 active_readers=1,
             )
 
-    def switch(self, final: bool, timer_only: bool = False) -> None:
+    def switch(self, final: bool, channels: Collection[int] | None = None) -> None:
         """Close the packets being written: for a thread, while there is no consumer.
 
         Parameters
         ----------
         final : bool
             As for ``Ring.switch``.
-        timer_only : bool
-            Only those of channels with a switch timer.
+        channels : collection of int, optional
+            Ids of those concerned; default: all.
         """
         for stream in self.streams:
-            if self.closed or (timer_only and not stream.channel.options.switch_timer_us):
+            if channels is not None and stream.channel.id not in channels:
                 continue
             with mmap.mmap(stream.fd, stream.geometry.file_size) as memory:
                 ring = Ring(
@@ -271,11 +276,6 @@ class Trace:
                 finally:
                     ring.release()
 
-    def is_written(self, readers: Iterable[int]) -> bool:
-        """Return whether a process other than its readers maps a buffer; slow, for a thread."""
-        found = writers_of(stream.fd for stream in self.streams)
-        return bool(set().union(*found.values()) - set(readers) - {os.getpid()})
-
     def description(self) -> TraceDescription:
         """Return the layout of its records."""
         return TraceDescription(
@@ -284,9 +284,23 @@ class Trace:
             events=self.metadata.event_steps(),
         )
 
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the memory meanwhile, although the trace may be closed: for work in a thread."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._let_go()
+
     def close(self) -> None:
         """Let go of the memory; applications and consumers keep what they have."""
-        if not self.closed:
-            self.closed = True
+        self.closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.closed and not self._users and not self._gone:
+            self._gone = True
             close_all([stream.fd for stream in self.streams])
             self.metadata.close()

@@ -109,13 +109,14 @@ RETURN_CODES = {
 }
 
 #: Contexts without parameters: our name (``lttng add-context``'s) and upstream's number.
-#: ``cpu_id`` is missing on purpose: every packet context holds it.
+#: ``lttng`` has no ``cpu_id``: every packet context holds it. Applications record it all the same.
 CONTEXTS = {
     "vtid": 0,
     "vpid": 1,
     "pthread_id": 2,
     "procname": 3,
     "ip": 4,
+    "cpu_id": 6,
     "cgroup_ns": 8,
     "ipc_ns": 9,
     "mnt_ns": 10,

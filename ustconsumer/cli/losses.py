@@ -11,8 +11,7 @@ __all__ = ["warn_of_losses"]
 
 def warn_of_losses(session: Session, context: Context) -> None:
     """Say if events of a session were discarded; as with ``lttng``, no failure of the command."""
-    streams = session.info().streams
-    lost = sum(stream.lost_full + stream.lost_wrap + stream.lost_big for stream in streams)
+    lost = sum(channel.discarded for channel in session.info().channels)
     if lost:
         context.warn(
             f"{lost} events were discarded in session {session.name}: "

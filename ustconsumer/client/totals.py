@@ -38,12 +38,12 @@ def count(session: Session) -> Totals:
     """
     info = session.info()
     totals = Totals(
-        discarded=info.lost_before
-        + sum(s.lost_full + s.lost_wrap + s.lost_big for s in info.streams),
+        discarded=sum(channel.discarded for channel in info.channels),
         processes=len(info.processes),
     )
     for trace in session.describe():
-        _add_trace(totals, Path(info.output) / trace.path, trace)
+        for path in (trace.path, *trace.also):
+            _add_trace(totals, Path(info.output) / path, trace)
     return totals
 
 

@@ -87,6 +87,7 @@ ERROR_KINDS = (
     "invalid",
     "permission",
     "busy",
+    "already",
     "timeout",
     "version",
 )
@@ -147,6 +148,8 @@ class ChannelInfo(msgspec.Struct, kw_only=True):
     options: ChannelOptions
     contexts: list[str]
     events: list[EventInfo]
+    #: events lost so far in all its buffers, also in those that are gone
+    discarded: int = 0
 
 
 class StreamInfo(msgspec.Struct, kw_only=True):
@@ -161,6 +164,11 @@ class StreamInfo(msgspec.Struct, kw_only=True):
     lost_full: int
     lost_wrap: int
     lost_big: int
+
+    @property
+    def lost(self) -> int:
+        """Events lost for any reason."""
+        return self.lost_full + self.lost_wrap + self.lost_big
 
 
 class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -202,8 +210,6 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     slow: list[str] = []
     #: what kept packets from the consumer's sink, one line each
     problems: list[str] = []
-    #: events lost in buffers that are gone, those of processes that ended
-    lost_before: int = 0
 
 
 class AppInfo(msgspec.Struct, kw_only=True):
@@ -299,6 +305,8 @@ class TraceDescription(msgspec.Struct, kw_only=True):
 
     #: directory below the output, for example "ust/uid/1000/64-bit"
     path: str
+    #: directories of other traces whose records are laid out alike
+    also: list[str] = []
     #: stream class id -> steps of the stream event context
     contexts: dict[int, list[tuple[int, int]]]
     #: stream class id -> event id -> steps of the payload

@@ -7,26 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from ustconsumer.client.totals import Totals, count
-from ustconsumer.protocol.control import StreamInfo
+from ustconsumer.protocol.control import ChannelInfo, ChannelOptions
 
 
-def test_every_kind_of_loss_of_every_stream_counts() -> None:
-    streams = [
-        StreamInfo(
-            id=number,
-            trace="t",
-            channel="c",
-            cpu=number,
-            produced=0,
-            consumed=0,
-            lost_full=full,
-            lost_wrap=wrap,
-            lost_big=big,
+def test_losses_of_every_channel_count() -> None:
+    channels = [
+        ChannelInfo(
+            name=f"c{lost}",
+            enabled=True,
+            options=ChannelOptions(),
+            contexts=[],
+            events=[],
+            discarded=lost,
         )
-        for number, (full, wrap, big) in enumerate([(1, 2, 4), (8, 16, 32)])
+        for lost in (7, 56)
     ]
-    info = SimpleNamespace(
-        streams=streams, processes=[7, 8], output="/nonexistent", lost_before=100
-    )
+    info = SimpleNamespace(channels=channels, processes=[7, 8], output="/nonexistent")
     session: Any = SimpleNamespace(info=lambda: info, describe=list)
-    assert count(session) == Totals(discarded=163, processes=2)
+    assert count(session) == Totals(discarded=63, processes=2)

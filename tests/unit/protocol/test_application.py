@@ -231,7 +231,7 @@ def test_what_must_not_be_sent() -> None:
     refused: list[Callable[[], Command]] = [
         lambda: channel(3, b"", 9),
         lambda: channel(3, bytes((1 << 20) + 1), 9),
-        lambda: context(4, "cpu_id"),
+        lambda: context(4, "weather"),
         lambda: event(4, ""),
         lambda: event(4, "x" * 256),
         lambda: event(4, "a\0b"),

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Closing the packets being written while a session has no consumer, which else does that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterable
+
+from sessiond.registry import Session
+from sessiond.traces import Trace
+
+__all__ = ["Switcher"]
+
+#: Nobody waits for these packets: more often than this would only be work.
+_SHORTEST_SECONDS = 0.01
+
+
+class Switcher:
+    """Switches the streams of a session, its channels' timers included.
+
+    Parameters
+    ----------
+    traces : callable
+        Returns the traces there are.
+    ours : callable
+        Whether it is on us: nobody else switches.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        traces: Callable[[], Iterable[Trace]],
+        ours: Callable[[], bool],
+    ) -> None:
+        self._session = session
+        self._traces = traces
+        self._ours = ours
+        self._task: asyncio.Task[None] | None = None
+        self._closed = asyncio.Event()
+
+    def start(self) -> None:
+        """Run the switch timers, if a channel has one, from now on."""
+        periods = {
+            channel.id: max(channel.options.switch_timer_us / 1e6, _SHORTEST_SECONDS)
+            for channel in self._session.channels
+            if channel.options.switch_timer_us
+        }
+        if periods and self._task is None:
+            self._task = asyncio.ensure_future(self._run(periods))
+
+    async def switch(self, final: bool, channels: Collection[int] | None = None) -> None:
+        """Close the packets being written.
+
+        Parameters
+        ----------
+        final : bool
+            Where nothing is being written, write an empty packet.
+        channels : collection of int, optional
+            Ids of those concerned; default: all.
+        """
+        for trace in tuple(self._traces()):
+            if self._ours() and not trace.closed:
+                # Kept: a thread cannot be taken back from memory that is let go.
+                with trace.kept():
+                    await asyncio.to_thread(trace.switch, final, channels)
+
+    def close(self) -> None:
+        """Stop the timers."""
+        # Not cancelled: see `switch`.
+        self._closed.set()
+
+    async def _run(self, periods: dict[int, float]) -> None:
+        loop = asyncio.get_running_loop()
+        due = {channel: loop.time() + period for channel, period in periods.items()}
+        while not self._closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), min(due.values()) - loop.time())
+            now = loop.time()
+            late = {channel for channel, when in due.items() if when <= now}
+            if late and self._session.state == "active" and not self._closed.is_set():
+                await self.switch(False, late)
+            # From now, not from when it was due: what was missed is not made up for.
+            due.update((channel, loop.time() + periods[channel]) for channel in late)
