@@ -7,9 +7,9 @@ import argparse
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.cli.options import add_buffer_options, add_domain, add_session
+from ustconsumer.cli.options import add_buffer_options, add_domain, add_session, channel_options
 from ustconsumer.cli.values import names
-from ustconsumer.protocol.control import ChannelOptions, Done
+from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
 
@@ -19,18 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_domain(parser)
     add_session(parser)
     add_buffer_options(parser)
-    parser.add_argument(
-        "--discard", action="store_true", help="discard events when buffers are full (the default)"
-    )
-    parser.add_argument("--buffers-uid", action="store_true", help="buffers per user (the default)")
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    options = ChannelOptions()
-    if arguments.subbuf_size is not None:
-        options.subbuf_size = arguments.subbuf_size
-    if arguments.num_subbuf is not None:
-        options.num_subbuf = arguments.num_subbuf
+    options = channel_options(arguments)
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
         for name in arguments.channels:

@@ -4,12 +4,30 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ustconsumer.cli.values import subbuf_count, subbuf_size
+from ustconsumer.cli.values import blocking_timeout, subbuf_count, subbuf_size, timer
+from ustconsumer.errors import UsageError
 
-__all__ = ["add_buffer_options", "add_domain", "add_session"]
+if TYPE_CHECKING:
+    from ustconsumer.protocol.control import ChannelOptions
+
+__all__ = ["add_buffer_options", "add_domain", "add_session", "channel_options"]
+
+#: LTTng's default where each process has buffers of its own.
+_SIZE_PER_PROCESS = 16384
+#: field of ChannelOptions -> destination of its option
+_ATTRIBUTES = {
+    "subbuf_size": "subbuf_size",
+    "num_subbuf": "num_subbuf",
+    "mode": "mode",
+    "buffers": "buffers",
+    "switch_timer_us": "switch_timer",
+    "read_timer_us": "read_timer",
+    "blocking_timeout_us": "blocking_timeout",
+}
 
 
 def add_domain(parser: argparse.ArgumentParser) -> None:
@@ -27,19 +45,99 @@ def add_session(parser: argparse.ArgumentParser) -> None:
 
 
 def add_buffer_options(parser: argparse.ArgumentParser) -> None:
-    """Sizes of ring buffers."""
-    parser.add_argument(
+    """Attributes of a channel; of two that exclude each other the last one counts, as in lttng."""
+    add = parser.add_argument_group("buffers").add_argument
+    add(
         "--subbuf-size",
         type=subbuf_size,
         metavar="SIZE",
-        help="bytes per sub-buffer, a power of two, k/M/G allowed (default: 512k)",
+        help="bytes per sub-buffer, a power of two, k/M/G allowed "
+        f"(default: 512k; with --buffers-pid {_SIZE_PER_PROCESS >> 10}k)",
     )
-    parser.add_argument(
+    add(
         "--num-subbuf",
         type=subbuf_count,
         metavar="COUNT",
         help="sub-buffers per CPU, a power of two (default: 4)",
     )
+    add(
+        "--discard",
+        dest="mode",
+        action="store_const",
+        const="discard",
+        help="when buffers are full, drop new events (the default)",
+    )
+    add(
+        "--overwrite",
+        dest="mode",
+        action="store_const",
+        const="overwrite",
+        help="when buffers are full, overwrite the oldest events",
+    )
+    add(
+        "--buffers-uid",
+        dest="buffers",
+        action="store_const",
+        const="uid",
+        help="buffers shared by the programs of a user (the default)",
+    )
+    add(
+        "--buffers-pid",
+        dest="buffers",
+        action="store_const",
+        const="pid",
+        help="buffers for each process",
+    )
+    add(
+        "--switch-timer",
+        type=timer,
+        metavar="PERIOD",
+        help="write out what is recorded at least so often: us, or with ms, s, m, h (default: 0, "
+        "when a sub-buffer is full)",
+    )
+    add(
+        "--read-timer",
+        type=timer,
+        metavar="PERIOD",
+        help="look for full sub-buffers so often, programs wake nobody up (default: 0, they do)",
+    )
+    add(
+        "--blocking-timeout",
+        type=blocking_timeout,
+        metavar="TIME",
+        help="a full buffer holds a program up so long, where LTTNG_UST_ALLOW_BLOCKING is set "
+        "(record sets it): us, or with ms, s, m, h, or inf (default: 0)",
+    )
+
+
+def channel_options(
+    arguments: argparse.Namespace, base: ChannelOptions | None = None
+) -> ChannelOptions:
+    """Return the attributes asked for, otherwise those of ``base``.
+
+    Raises
+    ------
+    UsageError
+        They contradict each other.
+    """
+    from ustconsumer.protocol.control import ChannelOptions  # not for --help
+
+    options = copy.copy(base) if base is not None else ChannelOptions()
+    for attribute, option in _ATTRIBUTES.items():
+        value = getattr(arguments, option)
+        if value is not None:
+            setattr(options, attribute, value)
+    if base is None and options.buffers == "pid" and arguments.subbuf_size is None:
+        options.subbuf_size = _SIZE_PER_PROCESS
+    if options.mode == "overwrite":
+        if options.blocking_timeout_us:
+            raise UsageError(
+                "buffers that are overwritten hold no program up: "
+                "leave out --blocking-timeout or --overwrite"
+            )
+        if options.num_subbuf < 2:
+            raise UsageError("--overwrite needs two sub-buffers: use --num-subbuf=2 or more")
+    return options
 
 
 class _OtherDomain(argparse.Action):

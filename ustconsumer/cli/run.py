@@ -28,14 +28,21 @@ _PROGRAM = "drtrace"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option in one line."""
+    """Reports a wrong option in one line; with ``-q`` before it in none, as ``lttng``."""
 
     failure = _FAILED
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """Parse a whole command line."""
+        self._parsed = argparse.Namespace()
+        return self.parse_args(argv, self._parsed)
 
     def error(self, message: str) -> NoReturn:
         status = self.failure
         if status == _FAILED and message.startswith("unrecognized arguments"):
             status = _UNDEFINED
+        if getattr(self._parsed, "quiet", False):
+            self.exit(status)
         # An argument may have line ends in it.
         self.exit(status, f"Error: {' '.join(message.split())}: see `{self.prog} --help`\n")
 
@@ -52,10 +59,11 @@ def run(argv: list[str]) -> int:
         rest = [*rest, "--help"]
     if name is not None and name not in VERBS:
         shown = " ".join(name.split())
-        print(
-            f"{_PROGRAM}: {shown} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
-            file=sys.stderr,
-        )
+        if not {"-q", "--quiet"} & {*rest}:
+            print(
+                f"{_PROGRAM}: {shown} is not a {_PROGRAM} command. See `{_PROGRAM} --help`.",
+                file=sys.stderr,
+            )
         return _UNDEFINED
     try:
         status = _status(name, rest)
@@ -112,13 +120,17 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     parser.failure = verb.failure
     module.configure(parser)
     _add_global_options(parser)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     context = Context(arguments)
     try:
         status: int | None = module.run(arguments, context)
         # A reader that went away must be noticed here, not at the interpreter's exit.
         sys.stdout.flush()
     except UstConsumerError as error:
+        if getattr(error, "kind", "") == "already":
+            # As with `lttng`: nothing was to be done, and that is worth a word.
+            context.warn(str(error))
+            return _WARNING
         context.error(str(error))
         return _status_of(error, verb)
     if status is not None:
@@ -159,7 +171,7 @@ def _without_verb(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     _add_global_options(parser)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if arguments.version:
         return _run_verb("version", VERBS["version"], [])
     parser.print_help()

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from ustconsumer.protocol.control import ChannelInfo, EventInfo, SessionInfo, StreamInfo
+from ustconsumer.protocol.control import ChannelInfo, EventInfo, SessionInfo
 
 __all__ = ["describe_session", "shown_state"]
 
@@ -24,11 +22,10 @@ def describe_session(info: SessionInfo) -> str:
     lines += [f"    Consumer:     {_consumer(info)}", f"    Processes:    {len(info.processes)}"]
     lines += [f"    Slow:         {line}" for line in info.slow]
     lines += [f"    Problem:      {line}" for line in info.problems]
-    lines += ["", "=== Domain: User space ===", "", "Buffering scheme: per-user", ""]
+    lines += ["", "=== Domain: User space ===", "", f"Buffering scheme: {_scheme(info)}", ""]
     lines += ["Channels:", "-------------"]
     for channel in info.channels:
-        streams = [stream for stream in info.streams if stream.channel == channel.name]
-        lines += _channel(channel, streams)
+        lines += _channel(channel)
     if not info.channels:
         lines += ["None", ""]
     return "\n".join(lines[:-1])
@@ -40,9 +37,14 @@ def _consumer(info: SessionInfo) -> str:
     return f"{info.consumer.kind} (pid {info.consumer.pid})"
 
 
-def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
+def _scheme(info: SessionInfo) -> str:
+    # One for all channels of a session, as with LTTng.
+    per_process = any(channel.options.buffers == "pid" for channel in info.channels)
+    return "per-process" if per_process else "per-user"
+
+
+def _channel(channel: ChannelInfo) -> list[str]:
     options = channel.options
-    discarded = sum(stream.lost_full + stream.lost_wrap + stream.lost_big for stream in streams)
     lines = [f"- {channel.name}: [{_enabled(channel.enabled)}]", "", "    Attributes:"]
     lines += [
         f"      Event-loss mode:  {options.mode}",
@@ -50,11 +52,14 @@ def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
         f"      Sub-buffer count: {options.num_subbuf}",
         f"      Switch timer:     {_timer(options.switch_timer_us)}",
         f"      Read timer:       {_timer(options.read_timer_us)}",
-        f"      Blocking timeout: {options.blocking_timeout_us} us",
+    ]
+    if options.mode == "discard":
+        lines.append(f"      Blocking timeout: {_timeout(options.blocking_timeout_us)}")
+    lines += [
         f"      Contexts:         {', '.join(channel.contexts) or 'none'}",
         "",
         "    Statistics:",
-        f"      Discarded events: {discarded}",
+        f"      Discarded events: {channel.discarded}",
         "",
         "    Recording event rules:",
     ]
@@ -76,3 +81,7 @@ def _enabled(enabled: bool) -> str:
 
 def _timer(period_us: int) -> str:
     return f"{period_us} us" if period_us else "inactive"
+
+
+def _timeout(timeout_us: int) -> str:
+    return "infinite" if timeout_us < 0 else f"{timeout_us} us"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Option values in LTTng's notation: sizes, log levels, lists of names."""
+"""Option values in LTTng's notation: sizes, times, log levels, lists of names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ import argparse
 import mmap
 import re
 
-__all__ = ["loglevel", "names", "size", "subbuf_count", "subbuf_size"]
+__all__ = [
+    "blocking_timeout",
+    "loglevel",
+    "microseconds",
+    "names",
+    "size",
+    "subbuf_count",
+    "subbuf_size",
+    "timer",
+    "workers",
+]
 
 _SIZE = re.compile(r"(0x[0-9a-f]+|[0-9]+)([kmg]?)", re.IGNORECASE)
+_TIME = re.compile(r"([0-9]+)(us|ms|s|m|h|)")
+_MICROSECONDS = {"": 1, "us": 1, "ms": 1000, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6}
+#: As `lttng`: it keeps periods in 32 bits.
+_LONGEST_PERIOD = (1 << 32) - 1
+#: Twelve days: whoever means more means for ever.
+_LONGEST_TIMEOUT = (1 << 40) - 1
+_MOST_WORKERS = 64
 _LOGLEVELS = (
     *("EMERG", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO"),
     *("DEBUG_SYSTEM", "DEBUG_PROGRAM", "DEBUG_PROCESS", "DEBUG_MODULE", "DEBUG_UNIT"),
@@ -48,6 +65,45 @@ def _power_of_two(text: str, value: int, least: int, what: str) -> int:
             f"{what} {text} is not a power of two: the nearest is {nearest}"
         )
     return value
+
+
+def microseconds(text: str) -> int:
+    """Return a time in microseconds: a number, with ``us``, ``ms``, ``s``, ``m`` or ``h``."""
+    match = _TIME.fullmatch(text)
+    if not match or not text.isascii():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time: use microseconds, or a number with us, ms, s, m or h"
+        )
+    return int(match[1]) * _MICROSECONDS[match[2]]
+
+
+def timer(text: str) -> int:
+    """Return the period of a timer in microseconds; 0: no timer."""
+    period = microseconds(text)
+    if period > _LONGEST_PERIOD:
+        raise argparse.ArgumentTypeError(
+            f"a period of {text} is too long: use at most {_LONGEST_PERIOD} us (71 minutes)"
+        )
+    return period
+
+
+def blocking_timeout(text: str) -> int:
+    """Return how long a full buffer holds a program up, in microseconds; -1: for ever."""
+    if text == "inf":
+        return -1
+    timeout = microseconds(text)
+    if timeout > _LONGEST_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"a time-out of {text} is too long: use inf")
+    return timeout
+
+
+def workers(text: str) -> int:
+    """Return a number of threads."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a number of threads: use 1 to {_MOST_WORKERS}"
+    )
 
 
 def loglevel(text: str) -> int:

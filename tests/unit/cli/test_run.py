@@ -51,6 +51,10 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
         (["enable-event", "a:b", "--loglevel=LOUD"], 1, "unknown log level 'LOUD'"),
         (["enable-channel", "c", "--subbuf-size=5000"], 1, "the nearest is 4096"),
         (["enable-channel", "c", "--num-subbuf=3"], 1, "not a power of two"),
+        (["enable-channel", "c", "--switch-timer=1d"], 1, "'1d' is not a time"),
+        (["enable-channel", "c", "--read-timer=72m"], 1, "a period of 72m is too long"),
+        (["enable-channel", "c", "--overwrite", "--num-subbuf=1"], 1, "needs two sub-buffers"),
+        (["enable-channel", "c", "--overwrite", "--blocking-timeout=inf"], 1, "hold no program up"),
         (["add-context"], 1, "Missing context type"),
         (["start"], 1, "No session daemon is available"),
         (["set-session", "s"], 1, "No session daemon is available"),
@@ -67,6 +71,11 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
         (["record", "--"], 125, "no command to record"),
         (["record", "--bogus", "true"], 125, "unrecognized arguments: --bogus"),
         (["record", "--subbuf-size=100k", "true"], 125, "the nearest is 131072"),
+        (["record", "--preload=fork,nosuch", "true"], 125, "unknown library to preload 'nosuch'"),
+        (["record", "--preload=cyg", "--preload=cyg-fast", "true"], 125, "preload one of them"),
+        (["record", "--profile=nosuch", "true"], 125, "invalid choice: 'nosuch'"),
+        (["record", "--workers=0", "true"], 125, "'0' is not a number of threads: use 1 to 64"),
+        (["record", "--overwrite", "--blocking-timeout=1s", "true"], 125, "hold no program up"),
         (["record", "/nonexistent/program"], 127, "program not found"),
         (["record", "nonexistent-program"], 127, "program not found (not in PATH)"),
         (["record", "/etc/passwd"], 126, "not executable"),
@@ -89,9 +98,28 @@ def test_view_without_babeltrace2(
     assert "babeltrace2 is not installed" in one_error(capsys)
 
 
-def test_quiet_means_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-q", "list"]) == 1
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["-q", "list"], 1),
+        (["-q", "nosuch"], 2),
+        (["-q", "start", "--bogus"], 2),
+        (["-q", "--bogus"], 2),
+        (["start", "--bogus", "--quiet"], 2),
+        (["-q", "enable-channel", "c", "--subbuf-size=5000"], 1),
+        (["record", "-q", "--subbuf-size=5000", "true"], 125),
+    ],
+)
+def test_quiet_means_silent(
+    argv: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == status
     assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_of_the_command_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", "--bogus", "prog", "-q"]) == 125
+    assert "unrecognized arguments: --bogus" in one_error(capsys)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,54 @@ def test_number_of_subbuffers() -> None:
         values.subbuf_count("0")
 
 
+# Suffixes and results as `lttng enable-channel` 2.13 shows them.
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("200", 200),
+        ("1us", 1),
+        ("1ms", 1000),
+        ("1s", 1000000),
+        ("1m", 60000000),
+        ("1h", 3600000000),
+    ],
+)
+def test_microseconds(text: str, expected: int) -> None:
+    assert values.microseconds(text) == expected
+    assert values.timer(text) == expected
+    assert values.blocking_timeout(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "1d", "1.5s", "10 ms", "1MS", "0x10", "٣", "infinite"]
+)
+def test_microseconds_refuses(text: str) -> None:
+    for kind in (values.microseconds, values.timer, values.blocking_timeout):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+            kind(text)
+
+
+def test_bounds_of_times() -> None:
+    # 32 bits of microseconds, as `lttng`.
+    assert values.timer("4294967295") == 0xFFFFFFFF
+    with pytest.raises(argparse.ArgumentTypeError, match="too long"):
+        values.timer("4294967296")
+    assert values.blocking_timeout("inf") == -1
+    assert values.blocking_timeout("5000000000") == 5000000000
+    with pytest.raises(argparse.ArgumentTypeError, match="use inf"):
+        values.blocking_timeout("2000000s")
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+        values.timer("inf")
+
+
+def test_workers() -> None:
+    assert [values.workers(text) for text in ("1", "64")] == [1, 64]
+    for text in ("0", "65", "-1", "two", "²"):
+        with pytest.raises(argparse.ArgumentTypeError, match="use 1 to 64"):
+            values.workers(text)
+
+
 # Numbers of lttng/tracepoint.h.
 @pytest.mark.parametrize(
     ("text", "expected"),
