@@ -8,11 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from ustconsumer.cli.context import Context
-from ustconsumer.cli.options import add_buffer_options
+from ustconsumer.cli.options import add_buffer_options, channel_options
 from ustconsumer.cli.terminal import interrupt_raises
-from ustconsumer.cli.values import names
+from ustconsumer.cli.values import names, workers
 from ustconsumer.errors import UsageError
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.profiles import PROFILES
 
 if TYPE_CHECKING:
     from ustconsumer.client.record import Recording
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=names,
         dest="events",
         metavar="PATTERN",
-        help="record these events; may be repeated (default: all)",
+        help="record these events; may be repeated (default: all, or the profile's)",
     )
     parser.add_argument(
         "-c",
@@ -48,7 +48,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=names,
         dest="contexts",
         metavar="TYPE",
-        help="record these context fields; may be repeated (default: vpid, vtid, procname)",
+        help="record these context fields; may be repeated (default: vpid, vtid, procname, or "
+        "the profile's)",
+    )
+    profiles = "; ".join(f"{name}: {row.summary}" for name, row in PROFILES.items())
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        metavar="NAME",
+        help=f"what programs of a kind need, -e and -c add to it ({profiles})",
+    )
+    parser.add_argument(
+        "--preload",
+        action="append",
+        type=names,
+        metavar="LIST",
+        help="libraries of LTTng-UST to start CMD with: libc, pthread, dl, cyg or cyg-fast, fork; "
+        "fork is added unless none is in the list",
+    )
+    parser.add_argument(
+        "--wait-all",
+        action="store_true",
+        help="record until CMD and all traced programs it started have ended (default: until CMD "
+        "has); a signal then ends the recording",
+    )
+    parser.add_argument(
+        "--workers", type=workers, default=0, metavar="N", help="most threads that write the trace"
+    )
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="write past the page cache, with sub-buffers of 1 MiB and more",
     )
     add_buffer_options(parser)
     parser.add_argument(
@@ -58,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, context: Context) -> int:
     from ustconsumer.client.record import DEFAULT_CONTEXTS, record_command
+    from ustconsumer.protocol.control import ChannelOptions
 
     interrupt_raises()
     command = arguments.command
@@ -65,19 +96,25 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         command = command[1:]
     if not command:
         raise UsageError("no command to record: put one behind the options")
-    channel = ChannelOptions()
-    if arguments.subbuf_size is not None:
-        channel.subbuf_size = arguments.subbuf_size
-    if arguments.num_subbuf is not None:
-        channel.num_subbuf = arguments.num_subbuf
+    profile = PROFILES.get(arguments.profile)
+    base = None if profile is None else ChannelOptions(**profile.channel)
+    events, contexts = _flat(arguments.events), _flat(arguments.contexts)
+    if profile is not None:
+        events = [*profile.events, *events]
+        contexts = [*dict.fromkeys([*profile.contexts, *contexts])]
     recording = record_command(
         command,
         output=arguments.output,
-        events=_flat(arguments.events) or ["*"],
-        channel=channel,
-        contexts=_flat(arguments.contexts) or DEFAULT_CONTEXTS,
+        events=events or ["*"],
+        channel=channel_options(arguments, base),
+        contexts=contexts or DEFAULT_CONTEXTS,
         warn=context.warn,
         take_over=True,
+        wait_all=arguments.wait_all,
+        preload=[*(profile.preload if profile else ()), *_flat(arguments.preload)],
+        variables=profile.environment if profile else None,
+        workers=arguments.workers,
+        direct=arguments.direct,
     )
     context.say(f"{_summary(recording)}, {recording.seconds:.3f} s\n{recording.output}")
     context.dump(recording)

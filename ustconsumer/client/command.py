@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.signals import CommandSignals
 
-__all__ = ["wait"]
+__all__ = ["reap_orphans", "wait"]
 
 #: How long an adopted orphan may stay a zombie.
 _REAP_MS = 1000
@@ -50,7 +50,7 @@ def wait(
                 if not more:
                     poller.unregister(fd)
             if reap and running:
-                _reap_orphans(child, registry)
+                reap_orphans(registry, child)
     finally:
         os.close(handle)
     # From here on the number could be another process's.
@@ -60,7 +60,8 @@ def wait(
     return 128 - code if code < 0 else code
 
 
-def _reap_orphans(child: int, registry: PrivateRegistry) -> None:
+def reap_orphans(registry: PrivateRegistry, child: int | None = None) -> None:
+    """Reap what ended among the orphans a subreaper inherited, but not ``child``."""
     registry.poll()
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):

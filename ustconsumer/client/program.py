@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ustconsumer.client.elf import find_library, inspect, needs
+from ustconsumer.client.elf import inspect, needs
 from ustconsumer.client.output import OUTER_HOME, outer_home
 from ustconsumer.errors import DecodeError, UsageError
 from ustconsumer.paths import home as user_home
 
 __all__ = ["ProgramError", "environment", "resolve", "why_not_registered"]
 
-_FORK_LIBRARY = "liblttng-ust-fork.so.1"
 _LAUNCHERS = frozenset({"env", "sudo", "su", "doas", "runuser", "setpriv", "ssh", "systemd-run"})
 
 
@@ -67,20 +67,25 @@ def resolve(name: str, env: Mapping[str, str] = os.environ) -> Path:
     raise ProgramError(f"{found}: not executable: `chmod +x` it, or name its interpreter", 126)
 
 
-def environment(program: Path, home: Path, env: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    program: Path, home: Path, env: Mapping[str, str], preload: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the environment that leads ``program`` to the registry of ``home``.
 
-    liblttng-ust-fork is preloaded where it is found: without it a forked child
-    goes on writing into its parent's buffers under its parent's name.
+    Parameters
+    ----------
+    preload : sequence of str
+        Paths of libraries, loaded before those that ``env`` names already.
     """
     made = {**env, "LTTNG_HOME": str(home)}
     with contextlib.suppress(UsageError):
         made[OUTER_HOME] = f"{home}:{user_home(outer_home(env))}"
-    preload = env.get("LD_PRELOAD", "")
-    if "liblttng-ust-fork" not in preload and _is_native(program):
-        library = find_library(_FORK_LIBRARY)
-        if library is not None:
-            made["LD_PRELOAD"] = f"{preload}:{library}" if preload else str(library)
+    given = env.get("LD_PRELOAD", "")
+    if _is_native(program):
+        names = {_stem(library) for library in re.split("[: ]", given)}
+        added = [library for library in preload if _stem(library) not in names]
+        if added:
+            made["LD_PRELOAD"] = ":".join([*added, given] if given else added)
     return made
 
 
@@ -108,6 +113,10 @@ def why_not_registered(program: Path) -> str:
     if not needs(program, "liblttng-ust.so"):
         return f"{name} never loaded liblttng-ust: it is not linked with it"
     return f"{name} may have cleared the environment, or ended before it registered"
+
+
+def _stem(library: str) -> str:
+    return os.path.basename(library).partition(".so")[0]
 
 
 def _is_native(program: Path) -> bool:

@@ -7,12 +7,14 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from ustconsumer.client import preload as libraries
 from ustconsumer.client.command import wait
+from ustconsumer.client.descendants import alive, wait_for_all
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
 from ustconsumer.client.program import (
@@ -26,10 +28,12 @@ from ustconsumer.client.session import Session
 from ustconsumer.client.signals import CommandSignals, become_subreaper
 from ustconsumer.client.totals import Totals, count
 from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.protocol.control import AppInfo, ChannelOptions
 
 __all__ = ["DEFAULT_CONTEXTS", "Recording", "record_command"]
 
+#: How many programs one line names.
+_MAX_NAMED = 4
 DEFAULT_CONTEXTS = ("vpid", "vtid", "procname")
 
 
@@ -41,7 +45,7 @@ class Recording(msgspec.Struct, kw_only=True):
     status: int
     #: directory of the trace
     output: str
-    #: wall-clock time of the command
+    #: wall-clock time of the command, or of all that was waited for
     seconds: float
     #: None if they could not be counted
     totals: Totals | None
@@ -58,6 +62,11 @@ def record_command(
     contexts: Sequence[str] = DEFAULT_CONTEXTS,
     warn: Callable[[str], None] | None = None,
     take_over: bool = False,
+    wait_all: bool = False,
+    preload: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    workers: int = 0,
+    direct: bool = False,
 ) -> Recording:
     """Run a command and record its events to disk.
 
@@ -78,6 +87,18 @@ def record_command(
     take_over : bool
         This process exists for the command alone: adopt its orphans, forward
         signals to it, reap every child. For ``drtrace record``.
+    wait_all : bool
+        Record until the command and every program it started that registered have ended.
+        With ``take_over`` a signal after the command's end is the end of the recording.
+    preload : sequence of str
+        Names of `ustconsumer.client.preload.LIBRARIES` that the command is started with.
+        "fork" is added where it is found, unless "none" is among them.
+    variables : mapping, optional
+        Set in the command's environment where it does not have them.
+    workers : int
+        Most threads that move packets at a time; 0: one.
+    direct : bool
+        Write past the page cache where sub-buffers are large enough.
 
     Raises
     ------
@@ -91,6 +112,8 @@ def record_command(
     if not command:
         raise UsageError("no command to record: name one after the options")
     program = resolve(command[0])
+    loaded = libraries.paths(libraries.check(preload))
+    options = channel or ChannelOptions()
     name = timestamped(program.name)
     place = default_output(name) if output is None else given_output(output)
     warnings: list[str] = []
@@ -107,16 +130,27 @@ def record_command(
                 become_subreaper()
             with _private_registry(note) as registry:
                 session = Registry(registry.connection).create(name, place)
-                _configure(session, events, channel or ChannelOptions(), contexts, note)
-                env = environment(program, registry.home, os.environ)
+                _configure(session, events, options, contexts, note)
+                for line in session.spawn_consumer(workers=workers, direct=direct):
+                    note(line)
+                for line in session.start():
+                    note(line)
+                env = _variables(variables or {}, options)
+                env = environment(program, registry.home, env, loaded)
                 begin = time.monotonic()
                 child = _spawn(signals, program, command, env)
                 status = wait(child, registry, signals, note, take_over)
+                if wait_all:
+                    with signals.linger():
+                        wait_for_all(registry, signals, note, take_over)
                 seconds = time.monotonic() - begin
                 made.clear()
                 totals = _finish(session, place, note)
+                left = alive(registry)
         finally:
             unclaim(made)
+    if left:
+        note(_left_running(left, wait_all))
     if totals is None:
         pass
     elif totals.processes == 0:
@@ -174,8 +208,24 @@ def _configure(
         warnings += session.add_context(contexts, "channel0")
     for pattern in dict.fromkeys(events):
         warnings += session.enable_event(pattern, "channel0")
-    for line in warnings + session.start():
+    for line in warnings:
         note(line)
+
+
+def _variables(wanted: Mapping[str, str], channel: ChannelOptions) -> dict[str, str]:
+    """Return our environment with those variables that it does not have."""
+    # Without it liblttng-ust ignores the time-out of a channel.
+    blocking = {"LTTNG_UST_ALLOW_BLOCKING": "1"} if channel.blocking_timeout_us else {}
+    return {**wanted, **blocking, **os.environ}
+
+
+def _left_running(left: Sequence[AppInfo], wait_all: bool) -> str:
+    shown = [f"{app.name} (pid {app.pid})" for app in left[:_MAX_NAMED]]
+    if len(left) > len(shown):
+        shown.append("...")
+    count = "1 program is" if len(left) == 1 else f"{len(left)} programs are"
+    advice = "" if wait_all else ": --wait-all records until they end"
+    return f"{count} still running and recorded no more, {', '.join(shown)}{advice}"
 
 
 def _count(session: Session, note: Callable[[str], None]) -> Totals | None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -30,7 +32,8 @@ class CommandSignals:
 
     Before the command runs a signal unwinds (SystemExit 128 + n, KeyboardInterrupt);
     while it runs SIGTERM and SIGHUP are forwarded and the terminal's signals left to
-    it; afterwards all are ignored, because what follows is bounded.
+    it; while others are waited for (`linger`) each says that it is enough; afterwards all
+    are ignored, because what follows is bounded.
     A signal ignored from the start (``nohup``) stays ignored.
 
     Parameters
@@ -43,6 +46,8 @@ class CommandSignals:
         self._enabled = enabled
         self._child: int | None = None
         self._ended = False
+        self._lingering = False
+        self._pipe: tuple[int, int] | None = None
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> CommandSignals:
@@ -59,6 +64,8 @@ class CommandSignals:
     ) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
+        for fd in self._pipe or ():
+            os.close(fd)
 
     def spawn(self, path: str, argv: list[str], env: dict[str, str]) -> int:
         """Start the command with the dispositions we were started with; return its pid.
@@ -87,9 +94,32 @@ class CommandSignals:
         self._ended = True
         self._child = None
 
+    @contextlib.contextmanager
+    def linger(self) -> Iterator[None]:
+        """Within this block a signal makes `enough` readable; the command has ended."""
+        if self._pipe is None:
+            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._lingering = True
+        # What was left to the command is ours now; unless it was ignored from the start.
+        if signal.SIGINT in self._old:
+            signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            self._lingering = False
+
+    @property
+    def enough(self) -> int:
+        """Descriptor that is readable after a signal in `linger`."""
+        assert self._pipe is not None, "not lingering"
+        return self._pipe[0]
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._child is not None:
             os.kill(self._child, number)
+        elif self._lingering and self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._pipe[1], b"\0")
         elif not self._ended:
             # One is enough: what unwinds must not be interrupted in turn.
             self._ended = True

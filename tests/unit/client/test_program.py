@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ustconsumer.client import program as module
 from ustconsumer.client.elf import inspect, needs
 from ustconsumer.client.program import ProgramError, environment, resolve, why_not_registered
 from ustconsumer.errors import DecodeError
@@ -135,26 +134,26 @@ def test_resolve_walks_path(tmp_path: Path) -> None:
     assert caught.value.status == 127
 
 
-def test_environment_preloads_the_fork_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = tmp_path / "liblttng-ust-fork.so.1"
-    monkeypatch.setattr(module, "find_library", lambda soname: library)
+def test_environment_leads_to_our_home_and_preloads(tmp_path: Path) -> None:
     home, shell = Path("/h"), Path(sys.executable)
-    assert environment(shell, home, {}) == {"LTTNG_HOME": "/h", "LD_PRELOAD": str(library)}
-    kept = environment(shell, home, {"LD_PRELOAD": "/mine.so", "LTTNG_HOME": "/other"})
+    libraries = ["/l/libone.so.1", "/l/libtwo.so.1"]
+    assert environment(shell, home, {}) == {"LTTNG_HOME": "/h"}
+    assert environment(shell, home, {}, libraries) == {
+        "LTTNG_HOME": "/h",
+        "LD_PRELOAD": "/l/libone.so.1:/l/libtwo.so.1",
+    }
+    # Before those of the user: a wrapper calls the next malloc, which may be theirs.
+    kept = environment(shell, home, {"LD_PRELOAD": "/mine.so", "LTTNG_HOME": "/other"}, libraries)
     assert kept == {
         "LTTNG_HOME": "/h",
-        "LD_PRELOAD": f"/mine.so:{library}",
+        "LD_PRELOAD": "/l/libone.so.1:/l/libtwo.so.1:/mine.so",
         "DRTRACE_OUTER_HOME": "/h:/other",
     }
-    chosen = {"LD_PRELOAD": "liblttng-ust-fork.so"}
-    assert environment(shell, home, chosen)["LD_PRELOAD"] == "liblttng-ust-fork.so"
+    chosen = {"LD_PRELOAD": "libtwo.so /l/libone.so.1"}
+    assert environment(shell, home, chosen, libraries)["LD_PRELOAD"] == chosen["LD_PRELOAD"]
     # The dynamic linker of a 32-bit program would complain about it on standard error.
     small = put(tmp_path / "small", b"\x7fELF\x01\x01\x01" + bytes(60))
-    assert "LD_PRELOAD" not in environment(small, home, {})
-    monkeypatch.setattr(module, "find_library", lambda soname: None)
-    assert environment(shell, home, {}) == {"LTTNG_HOME": "/h"}
+    assert "LD_PRELOAD" not in environment(small, home, {}, libraries)
 
 
 def test_a_directory_of_path_that_cannot_be_entered_is_passed_over(tmp_path: Path) -> None:

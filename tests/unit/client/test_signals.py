@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from typing import Any
 
@@ -49,3 +50,32 @@ def test_a_library_leaves_its_users_handlers_alone() -> None:
         os.waitpid(child, 0)
         signals.ended()
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_after_the_command_ends_the_waiting_for_others(number: signal.Signals) -> None:
+    with CommandSignals(True) as signals:
+        child = signals.spawn("/bin/true", ["true"], {})
+        os.waitpid(child, 0)
+        signals.ended()
+        with signals.linger():
+            assert not select.select([signals.enough], [], [], 0)[0]
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            assert select.select([signals.enough], [], [], 0)[0]
+        # What follows is bounded, and not interrupted.
+        os.kill(os.getpid(), number)
+
+
+def test_what_was_ignored_from_the_start_is_ignored_while_others_are_waited_for() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with CommandSignals(True) as signals:
+            child = signals.spawn("/bin/true", ["true"], {})
+            os.waitpid(child, 0)
+            signals.ended()
+            with signals.linger():
+                os.kill(os.getpid(), signal.SIGINT)
+                assert not select.select([signals.enough], [], [], 0)[0]
+    finally:
+        signal.signal(signal.SIGINT, before)
