@@ -17,7 +17,7 @@ import pytest
 from helpers.rings import TestRing, make_ring
 
 from ustconsumer._native.ring import RingSet
-from ustconsumer.consumer.consumer import take_packet
+from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.ctf.count import EventCounter
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from ustconsumer.client.connection import Connection
-from ustconsumer.consumer.consumer import take_packet
 from ustconsumer.consumer.packet import Packet, Trace
+from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import MappedStream, Subscription
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import ConsumerStats

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable
 
-from ustconsumer._native.ring import Ring, RingSet
+from ustconsumer._native.ring import Ring
+from ustconsumer.consumer.pool import Pool
 
 __all__ = ["PASSING", "Outage"]
 
@@ -35,7 +37,7 @@ class Outage:
 
     Parameters
     ----------
-    rings : RingSet
+    rings : Pool
         Of the consumer.
     problem : callable
         Told when an outage begins.
@@ -49,7 +51,7 @@ class Outage:
     """
 
     def __init__(
-        self, rings: RingSet, problem: Callable[[str], None], report: Callable[[str], None]
+        self, rings: Pool, problem: Callable[[str], None], report: Callable[[str], None]
     ) -> None:
         self._rings = rings
         self._problem = problem
@@ -62,10 +64,13 @@ class Outage:
     def __bool__(self) -> bool:
         return bool(self._waiting or self.undeclared)
 
+    def __contains__(self, ring: Ring) -> bool:
+        return ring in self._waiting
+
     @property
     def retry_s(self) -> float:
-        """How long the consumer may sleep during an outage."""
-        return _RETRY
+        """How long the consumer may sleep; infinite while there is no outage."""
+        return _RETRY if self else math.inf
 
     @property
     def due(self) -> bool:

@@ -57,5 +57,8 @@ class Sink(Protocol):
     def metadata(self, trace: Trace, text: bytes) -> None:
         """Take more metadata text of a trace, whole declarations, before packets that need it."""
 
+    def end(self, trace: Trace) -> None:
+        """A trace ended before its session: all its writers were closed, no more text comes."""
+
     def close(self) -> None:
         """The session ended; every writer was closed before."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 from helpers.rings import TestRing, make_ring
 
-from ustconsumer.consumer.consumer import take_packet
 from ustconsumer.consumer.packet import Packet
+from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.errors import RingBufferError
 

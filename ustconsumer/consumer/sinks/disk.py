@@ -71,6 +71,12 @@ class DiskSink:
         """Append metadata packets."""
         self._metadata_file(trace).append(text)
 
+    def end(self, trace: Trace) -> None:
+        """Close a trace's metadata file."""
+        file = self._metadata.pop(trace.id, None)
+        if file is not None:
+            file.close()
+
     def close(self) -> None:
         """Close the metadata files."""
         for file in self._metadata.values():

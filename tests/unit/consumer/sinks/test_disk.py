@@ -11,8 +11,8 @@ import pytest
 from helpers.rings import TestRing, make_ring
 
 from ustconsumer._native.ring import DRAIN_EMPTY
-from ustconsumer.consumer.consumer import take_packet
 from ustconsumer.consumer.sinks.disk import DiskSink
+from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.errors import UsageError
 

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Ends: of a recording, and of traces that nobody writes any more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from ustconsumer._native.ring import DRAIN_ERRNO, DRAIN_HELD
+from ustconsumer.consumer.holes import Holes
+from ustconsumer.consumer.left import count_left, is_empty
+from ustconsumer.consumer.streams import Streams
+from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.protocol.control import TraceDescription
+
+__all__ = ["Ends"]
+
+#: Seconds that a sub-buffer is waited for that a process holds open.
+_HELD_LIMIT = 5.0
+#: Between two looks at what is waited for.
+_LOOK = 0.01
+#: Traces of processes that are gone, waiting in memory for an output that takes nothing.
+_MAX_WAITING = 32
+
+
+class Ends:
+    """Closes the last packets, waits for what is held open, says what had to be left.
+
+    Parameters
+    ----------
+    subscription : Subscription
+    streams : Streams
+    holes : Holes
+        Looked after while we wait.
+    problem : callable
+        Told what was left, one line each.
+
+    Attributes
+    ----------
+    unwritten_bytes, unwritten_events : int
+        What the sink did not take: of traces that are gone, and left by the last `finish`.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        streams: Streams,
+        holes: Holes,
+        problem: Callable[[str], None],
+    ) -> None:
+        self._subscription = subscription
+        self._streams = streams
+        self._holes = holes
+        self._problem = problem
+        self._ending: dict[str, float] = {}
+        self._left = (0, 0)
+        self._lost = (0, 0)
+        self._said = ""
+
+    @property
+    def unwritten_bytes(self) -> int:
+        return self._left[0] + self._lost[0]
+
+    @property
+    def unwritten_events(self) -> int:
+        return self._left[1] + self._lost[1]
+
+    @property
+    def wait_s(self) -> float:
+        """How long the consumer may sleep."""
+        return _LOOK if self._ending else math.inf
+
+    # -- the end of a recording ------------------------------------------------------
+
+    def finish(self, final: bool) -> None:
+        """Drain every ring; with ``final``, close the packets being written and drain those."""
+        deadline = time.monotonic() + _HELD_LIMIT
+        failed = self._drain_all(deadline, retry=True)
+        if final:
+            self._switch(None)
+            failed = self._drain_all(deadline, retry=not failed)
+        self._streams.sync_metadata()
+        self._left = (0, 0)
+        if failed:
+            self._left = self._say_left(None, "the output takes nothing")
+
+    def _drain_all(self, deadline: float, retry: bool) -> bool:
+        """Drain what is there now; return whether the output did not take it.
+
+        A sub-buffer held open is waited for until ``deadline``; an output that takes nothing
+        gets one more chance.
+        """
+        streams, outage = self._streams, self._streams.outage
+        while True:
+            held = []
+            failed = False
+            streams.sync_metadata()
+            outage.resume()
+            for mapped in streams.live():
+                # A whole buffer is all that was there; writers may go on for ever.
+                status = streams.drain(mapped.ring, mapped.stream.geometry.buf_size)
+                if status == DRAIN_HELD:
+                    held.append(mapped)
+                failed |= status == DRAIN_ERRNO
+            outage.check_over()
+            if failed and not retry:
+                return True
+            if not failed and not held:
+                return False
+            if time.monotonic() >= deadline:
+                self._name_held(held)
+                return failed
+            retry = not failed
+            self._wait(min(outage.retry_s, _HELD_LIMIT) if failed else _LOOK)
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass; the registry's word on a hole comes in here."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._holes.look()
+            self._subscription.wait(min(left, _LOOK))
+
+    # -- the end of a trace --------------------------------------------------------
+
+    def look(self) -> list[str]:
+        """Close the traces that nobody writes any more; return which are closed now.
+
+        The loop drains them like the others, which do not wait for a process that is gone.
+        """
+        subscription = self._subscription
+        now = time.monotonic()
+        for trace in subscription.ended_traces:
+            self._switch(trace)
+            self._ending[trace] = now + _HELD_LIMIT
+        subscription.ended_traces.clear()
+        closed = []
+        for trace, deadline in tuple(self._ending.items()):
+            left = [mapped for mapped in self._streams.live(trace) if not is_empty(mapped)]
+            waits = any(mapped.ring in self._streams.outage for mapped in left)
+            if left and (len(self._ending) <= _MAX_WAITING if waits else now < deadline):
+                continue
+            if waits:
+                lost = self._say_left(trace, "the output takes nothing")
+                self._lost = (self._lost[0] + lost[0], self._lost[1] + lost[1])
+            else:
+                self._name_held(left)
+            self._streams.sync_metadata()
+            self._streams.close_trace(trace)
+            del self._ending[trace]
+            closed.append(trace)
+        return closed
+
+    # -- what both do ----------------------------------------------------------------
+
+    def _switch(self, trace: str | None) -> None:
+        for mapped in self._streams.live(trace):
+            mapped.ring.switch(True)
+
+    def _name_held(self, held: list[MappedStream]) -> None:
+        for mapped in held:
+            stream = mapped.stream
+            self._problem(
+                f"stream {stream.trace.path}/{stream.name}: a process holds a packet open, "
+                "what follows it is left in the buffer"
+            )
+
+    def _say_left(self, trace: str | None, why: str) -> tuple[int, int]:
+        """Say and return how many bytes and events are still in the buffers."""
+        left = [mapped for mapped in self._streams.live(trace) if not is_empty(mapped)]
+        size, events = count_left(left, self._descriptions())
+        line = f"{size} bytes with {events} events are left in the buffers: {why}"
+        if size and line != self._said:
+            self._said = line
+            self._problem(line)
+        return size, events
+
+    def _descriptions(self) -> list[TraceDescription]:
+        return self._subscription.describe()
