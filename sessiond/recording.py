@@ -107,7 +107,7 @@ class Recording:
         for subscription in self.subscriptions:
             subscription.push_trace(trace)
         if self.lease is not None:
-            await self.lease.wait_ready()
+            await self.lease.wait_ready(trace)
         return trace
 
     def _path(self, owner: Owner) -> str:

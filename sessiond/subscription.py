@@ -62,8 +62,8 @@ class Subscription:
         self._may_map = may_map
         self._tokens = itertools.count(1)
         self._unready: set[int] = set()
+        self._waits: dict[asyncio.Future[None], set[int]] = {}
         self._drains: dict[int, asyncio.Future[None]] = {}
-        self._ready: asyncio.Future[None] | None = None
         self._ended = False
 
     @property
@@ -119,23 +119,30 @@ class Subscription:
             if message.problem not in self._refusals:
                 self._refusals.append(message.problem)
         self._unready.discard(message.stream)
-        if not self._unready and self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
+        for waiting, streams in self._waits.items():
+            streams.discard(message.stream)
+            if not streams and not waiting.done():
+                waiting.set_result(None)
 
-    async def wait_ready(self) -> None:
-        """Wait until every announced stream is mapped; not for ever."""
-        if self._unready and not self._ended:
-            if self._ready is None or self._ready.done():
-                self._ready = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._ready], timeout=_READY_SECONDS)
-            if self._unready and not self._ended:
-                _log.warning(
-                    "consumer of pid %d did not map %d streams in %.0f s: going on",
-                    self.peer.pid,
-                    len(self._unready),
-                    _READY_SECONDS,
-                )
-                self._unready.clear()
+    async def wait_ready(self, trace: Trace) -> None:
+        """Wait until every stream of an announced trace is mapped; not for ever."""
+        streams = self._unready.intersection(stream.id for stream in trace.streams)
+        if not streams or self._ended:
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self._waits[waiting] = streams
+        try:
+            await asyncio.wait([waiting], timeout=_READY_SECONDS)
+        finally:
+            del self._waits[waiting]
+        if streams and not self._ended:
+            _log.warning(
+                "consumer of pid %d did not map %d streams in %.0f s: going on",
+                self.peer.pid,
+                len(streams),
+                _READY_SECONDS,
+            )
+            self._unready -= streams
 
     async def drain(self, final: bool, seconds: float) -> bool:
         """Have everything recorded so far written; return whether it was, in time."""
@@ -172,6 +179,6 @@ class Subscription:
     def end(self) -> None:
         """Note that it is gone; nobody waits for it any more."""
         self._ended = True
-        for waiting in (self._ready, *self._drains.values()):
-            if waiting is not None and not waiting.done():
+        for waiting in (*self._waits, *self._drains.values()):
+            if not waiting.done():
                 waiting.set_result(None)

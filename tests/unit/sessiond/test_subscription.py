@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
@@ -15,17 +16,23 @@ from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
 from sessiond.traces import Trace
 from ustconsumer.paths import possible_cpus
-from ustconsumer.protocol.control import ChannelOptions, Message
+from ustconsumer.protocol.control import ChannelOptions, Message, StreamReady
 
 UID = os.geteuid()
 
 
-@pytest.fixture
-def trace() -> Iterator[Trace]:
+def make_trace(first_stream: int) -> Trace:
     session = Session(name="s", uid=UID, gid=os.getegid(), output="")
     session.add_channel("c", ChannelOptions(subbuf_size=4096, num_subbuf=2))
-    trace = Trace(session, Owner(UID, "ust-9-x86_64", "2.13.5"), "ust/uid/1/64-bit", 0)
+    owner = Owner(UID, "ust-9-x86_64", "2.13.5")
+    trace = Trace(session, owner, "ust/uid/1/64-bit", first_stream)
     trace.allocate()
+    return trace
+
+
+@pytest.fixture
+def trace() -> Iterator[Trace]:
+    trace = make_trace(0)
     yield trace
     trace.close()
 
@@ -53,6 +60,52 @@ def test_a_consumer_writes_positions_and_nothing_else(trace: Trace) -> None:
 def test_an_observer_writes_nothing(trace: Trace) -> None:
     streams = [("StreamAdded", os.O_RDONLY)] * possible_cpus()
     assert received(trace, consume=False) == [("TraceAdded", os.O_RDONLY), *streams]
+
+
+def test_a_program_waits_for_its_own_streams_only(trace: Trace) -> None:
+    """Others come all the time: with buffers per process there may be no quiet moment."""
+
+    async def scenario() -> None:
+        consumer = Subscription(
+            Peer(1, UID, 0), "test", True, lambda message, fds: None, lambda uid: True
+        )
+        consumer.push_trace(trace)
+        waiting = asyncio.ensure_future(consumer.wait_ready(trace))
+        await asyncio.sleep(0)
+        later = make_trace(possible_cpus())
+        consumer.push_trace(later)
+        for stream in trace.streams:
+            assert not waiting.done()
+            consumer.ready(StreamReady(stream=stream.id))
+        # Not the two seconds that a consumer is given: the later one is not ready.
+        await asyncio.wait_for(waiting, 1.0)
+        impatient = asyncio.ensure_future(consumer.wait_ready(later))
+        await asyncio.sleep(0)
+        assert not impatient.done()
+        consumer.end()
+        await impatient
+        later.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_trace_follows_its_streams(trace: Trace) -> None:
+    """A consumer that comes after the process's end is told of everything at once."""
+    trace.ended = True
+    announced: list[Message] = []
+    consumer = Subscription(
+        Peer(1, UID, 0),
+        "test",
+        True,
+        lambda message, fds: announced.append(message),
+        lambda uid: True,
+    )
+    consumer.push_trace(trace)
+    assert [type(message).__name__ for message in announced] == [
+        "TraceAdded",
+        *(["StreamAdded"] * possible_cpus()),
+        "TraceEnded",
+    ]
 
 
 def test_a_consumer_without_the_right_to_a_uids_buffers_gets_none(trace: Trace) -> None:
