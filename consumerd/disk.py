@@ -14,6 +14,11 @@ __all__ = ["add_arguments", "main"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this consumer can be told beyond its session."""
     parser.add_argument("-o", "--output", help="directory (default: the session's output)")
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="write past the page cache where sub-buffers have 1 MiB or more",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -22,5 +27,8 @@ def main(arguments: argparse.Namespace) -> int:
         "disk",
         arguments.session,
         arguments.rundir,
-        lambda output: DiskSink(arguments.output or output),
+        lambda output, report: DiskSink(
+            arguments.output or output, direct=arguments.direct, report=report
+        ),
+        arguments.workers,
     )

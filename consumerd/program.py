@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -20,15 +21,38 @@ __all__ = ["run"]
 _PR_SET_NAME = 15
 
 
-def run(kind: str, session: str, rundir: str | None, make_sink: Callable[[str], Sink]) -> int:
+def run(
+    kind: str,
+    session: str,
+    rundir: str | None,
+    make_sink: Callable[[str, Callable[[str], None]], Sink],
+    workers: int = 0,
+) -> int:
     """Consume a session until it ends; return the exit status.
 
+    Parameters
+    ----------
+    make_sink : callable
+        Makes the sink from the session's output directory and what it may say lines with.
+    workers : int
+        Most threads that move packets at a time; 0: one.
+
+    Notes
+    -----
     The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.
     """
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
+    _raise_descriptor_limit()
     try:
         connection = Connection.connect(rundir, role="consumer")
-        consumer = Consumer(connection, session, make_sink, kind, _report)
+        consumer = Consumer(
+            connection,
+            session,
+            lambda output: make_sink(output, _report),
+            kind,
+            _report,
+            workers or 1,
+        )
     except UstConsumerError as error:
         _report(str(error))
         return 1
@@ -39,6 +63,13 @@ def run(kind: str, session: str, rundir: str | None, make_sink: Callable[[str], 
         _report(str(error))
         return 1
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Three descriptors a stream; the usual 1024 are for programs that use select."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _catch(stop_fd: int) -> None:

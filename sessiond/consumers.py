@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from sessiond.recording import Recording
-from sessiond.spawner import Spawner, SpawnerEvent
+from sessiond.spawner import Program, Spawner, SpawnerEvent
 from ustconsumer.errors import BrokenResourceError, CommandError
 
 __all__ = ["Consumers"]
@@ -26,7 +26,7 @@ _DEATHS_SECONDS = 30.0
 @dataclass(eq=False)
 class _Child:
     recording: Recording
-    kind: str
+    program: Program
     ended: asyncio.Future[int]
     deaths: list[float] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class Consumers:
         self._children: dict[int, _Child] = {}
         loop.add_reader(spawner.fd, self._events)
 
-    async def start(self, recording: Recording, kind: str) -> None:
+    async def start(self, recording: Recording, program: Program) -> None:
         """Start a consumer and wait until it holds the session's lease.
 
         Raises
@@ -54,7 +54,7 @@ class Consumers:
         CommandError
             It died first, or took more than 10 s.
         """
-        child = self._spawn(recording, kind, [])
+        child = self._spawn(recording, program, [])
         lease = asyncio.ensure_future(recording.wait_lease())
         try:
             await asyncio.wait(
@@ -66,7 +66,7 @@ class Consumers:
             lease.cancel()
         if recording.lease is not None:
             return
-        name = recording.session.name
+        name, kind = recording.session.name, program.kind
         if child.ended.done():
             raise CommandError(
                 f"the {kind} consumer of session {name} ended with status {child.ended.result()}"
@@ -81,13 +81,13 @@ class Consumers:
         self._loop.remove_reader(self._spawner.fd)
         self._spawner.close()
 
-    def _spawn(self, recording: Recording, kind: str, deaths: list[float]) -> _Child:
+    def _spawn(self, recording: Recording, program: Program, deaths: list[float]) -> _Child:
         session = recording.session
         uid, gid = session.uid, session.gid
         if os.geteuid() != 0:
             uid, gid = os.geteuid(), os.getegid()
-        number = self._spawner.spawn(session.name, kind, uid, gid)
-        child = _Child(recording, kind, self._loop.create_future(), deaths)
+        number = self._spawner.spawn(session.name, program, uid, gid)
+        child = _Child(recording, program, self._loop.create_future(), deaths)
         self._children[number] = child
         return child
 
@@ -117,7 +117,7 @@ class Consumers:
             return
         _log.warning(
             "%s consumer of session %s (pid %d) ended with status %d",
-            child.kind,
+            child.program.kind,
             session.name,
             event.pid,
             status,
@@ -131,6 +131,6 @@ class Consumers:
         if status > 0 or taken or len(deaths) > _MAX_DEATHS:
             return
         try:
-            self._spawn(child.recording, child.kind, deaths)
+            self._spawn(child.recording, child.program, deaths)
         except BrokenResourceError as error:
             _log.error("%s", error)

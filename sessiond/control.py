@@ -12,6 +12,7 @@ from sessiond.clients import Client, Handler
 from sessiond.names import check_channel_name, check_output, check_pattern, check_session_name
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.spawner import Program
 from sessiond.subscription import Subscription
 from sessiond.traces import check_options
 from ustconsumer.errors import CommandError, UsageError
@@ -44,6 +45,7 @@ __all__ = ["Control", "Host"]
 
 _DRAIN_SECONDS = 10.0
 _MAX_EXCLUSIONS = 1024
+_MAX_WORKERS = 64
 _LOGLEVEL_TYPES = (0, 1, 2)
 _LOGLEVELS = range(-1, 15)
 
@@ -74,7 +76,7 @@ class Host(Protocol):
     def applications(self) -> list[AppInfo]:
         """Return every application, also the refused."""
 
-    async def start_consumer(self, recording: Recording, kind: str) -> None:
+    async def start_consumer(self, recording: Recording, program: Program) -> None:
         """Start a consumer and wait until it is attached."""
 
     def shutdown(self) -> None:
@@ -253,9 +255,13 @@ class Control:
         session = self._session(client, request.session)
         if request.kind != "disk":
             raise UsageError(f"unknown kind of consumer {request.kind!r}: use disk")
+        if not 0 <= request.workers <= _MAX_WORKERS:
+            raise UsageError(f"{request.workers} workers: 1 to {_MAX_WORKERS}")
         recording = self._host.recording(session)
         if recording.lease is None:
-            await self._host.start_consumer(recording, request.kind)
+            await self._host.start_consumer(
+                recording, Program(request.kind, request.workers, request.direct)
+            )
         return Done()
 
     async def describe(self, client: Client, request: Describe) -> Message:

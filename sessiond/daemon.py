@@ -22,7 +22,7 @@ from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
 from sessiond.sockets import close_all
-from sessiond.spawner import Spawner
+from sessiond.spawner import Program, Spawner
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.control import AppInfo
 
@@ -134,8 +134,8 @@ class Daemon:
         registered = [app.info() for app in self._applications.values()]
         return [*registered, *self._doorman.refused()]
 
-    async def start_consumer(self, recording: Recording, kind: str) -> None:
-        await self._consumers.start(recording, kind)
+    async def start_consumer(self, recording: Recording, program: Program) -> None:
+        await self._consumers.start(recording, program)
 
     def shutdown(self) -> None:
         self._ending.set()

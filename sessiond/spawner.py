@@ -27,7 +27,7 @@ import msgspec
 
 from ustconsumer.errors import BrokenResourceError
 
-__all__ = ["Spawner", "SpawnerEvent", "start_spawner"]
+__all__ = ["Program", "Spawner", "SpawnerEvent", "start_spawner"]
 
 _MAX_MESSAGE = 1 << 16
 #: The consumers' program, by name: no import of it from here (it is run, not used).
@@ -36,10 +36,25 @@ _PROGRAM = "consumerd.__main__"
 _LATE_IMPORTS = ("pwd", "shutil", "ustconsumer.consumer.sinks.disk")
 
 
+class Program(NamedTuple):
+    """Which consumer to start, and with which options (`SpawnConsumer`)."""
+
+    kind: str
+    workers: int = 0
+    direct: bool = False
+
+    def argv(self, session: str) -> list[str]:
+        """Return its arguments."""
+        options = ["--workers", str(self.workers)] if self.workers else []
+        if self.direct:
+            options.append("--direct")
+        return [self.kind, session, *options]
+
+
 class _Request(msgspec.Struct):
     id: int
     session: str
-    kind: str
+    program: Program
     uid: int
     gid: int
 
@@ -73,7 +88,7 @@ class Spawner:
         self.pid = pid
         self.fd = sock.fileno()
 
-    def spawn(self, session: str, kind: str, uid: int, gid: int) -> int:
+    def spawn(self, session: str, program: Program, uid: int, gid: int) -> int:
         """Ask for a consumer with the credentials of its session's owner; return the request's id.
 
         Raises
@@ -82,7 +97,7 @@ class Spawner:
             The spawner is gone.
         """
         self._next += 1
-        request = _Request(self._next, session, kind, uid, gid)
+        request = _Request(self._next, session, program, uid, gid)
         try:
             self._socket.send(msgspec.msgpack.encode(request))
         except OSError as error:
@@ -216,8 +231,7 @@ def _start(
         for fd in fds:
             os.close(fd)
         _become(request.uid, request.gid)
-        argv = [request.kind, request.session, "--rundir", str(rundir)]
-        return main(argv)
+        return main([*request.program.argv(request.session), "--rundir", str(rundir)])
 
     _child(body)
 

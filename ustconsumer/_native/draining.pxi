@@ -126,6 +126,8 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
     cdef int iovs, count
     cdef char *page
     cdef int status
+    if r.batch > batch:
+        batch = r.batch
     while True:
         if moved >= limit:
             return _MORE

@@ -148,6 +148,7 @@ cdef class Ring:
         s.cpu = cpu
         s.wake_fd = wake_fd
         s.data_fd = s.index_fd = -1
+        s.batch = 0
         PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
         self._exported = True
         self._s.base = <char *> self._view.buf
@@ -421,10 +422,18 @@ cdef class Ring:
             raise RingBufferError(_LIES[self._s.lie])
         return page, checked.packet, checked.content, checked.sequence
 
-    def assign(self, int data_fd, int index_fd=-1):
-        """Give the ring its files, for `RingSet.pump`; -1 takes them away. Not owned."""
+    def assign(self, int data_fd, int index_fd=-1, uint64_t batch=0):
+        """Give the ring its files, for `RingSet.pump`; -1 takes them away. Not owned.
+
+        Parameters
+        ----------
+        data_fd, index_fd : int
+        batch : int
+            Bytes per system call in discard mode, where it is more than `drain` or `pump` says.
+        """
         self._s.data_fd = data_fd
         self._s.index_fd = index_fd
+        self._s.batch = batch
 
     def drain(self, int data_fd, int index_fd, uint64_t max_bytes, uint64_t batch=65536):
         """Move readable packets to a file: data, then index, then the consumed position.

@@ -132,6 +132,8 @@ cdef struct RingState:
     # What draining keeps: the two files and their ends, totals, what went wrong.
     int data_fd, index_fd
     uint64_t data_offset, index_offset, last_discarded
+    # Bytes per system call, where it is more than who drains says.
+    uint64_t batch
     uint64_t packet_count, byte_count
     int error
     int lie

@@ -13,10 +13,11 @@ from sessiond.consumers import Consumers
 from sessiond.recording import Recording
 from sessiond.registry import Session
 from sessiond.sockets import Peer
-from sessiond.spawner import SpawnerEvent
+from sessiond.spawner import Program, SpawnerEvent
 from sessiond.subscription import Subscription
 from ustconsumer.errors import CommandError
 
+PROGRAM = Program("disk", workers=3, direct=True)
 #: Of the consumer with request number n: 100 + n.
 _PIDS = 100
 KILLED = -signal.SIGKILL
@@ -27,11 +28,11 @@ class Spawner:
 
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
-        self.spawned: list[tuple[str, str]] = []
+        self.spawned: list[tuple[str, Program]] = []
         self._events: list[SpawnerEvent] = []
 
-    def spawn(self, session: str, kind: str, uid: int, gid: int) -> int:
-        self.spawned.append((session, kind))
+    def spawn(self, session: str, program: Program, uid: int, gid: int) -> int:
+        self.spawned.append((session, program))
         return len(self.spawned)
 
     def died(self, number: int, status: int) -> None:
@@ -68,7 +69,7 @@ def spawned_after(*deaths: tuple[int, int], holder: int | None = None) -> int:
         recording = Recording(Session(name="s", uid=0, gid=0, output=""))
         recording.session.state = "active"
         consumers = Consumers(asyncio.get_running_loop(), spawner)  # type: ignore[arg-type]
-        starting = asyncio.ensure_future(consumers.start(recording, "disk"))
+        starting = asyncio.ensure_future(consumers.start(recording, PROGRAM))
         await asyncio.sleep(0)
         assert spawner.spawned
         attach(recording, _PIDS + 1 if holder is None else holder)
@@ -82,7 +83,7 @@ def spawned_after(*deaths: tuple[int, int], holder: int | None = None) -> int:
                 recording.detach(recording.lease)
                 attach(recording, _PIDS + len(spawner.spawned))
         consumers.close()
-        assert set(spawner.spawned) == {("s", "disk")}
+        assert set(spawner.spawned) == {("s", PROGRAM)}
         recording.close()
         return len(spawner.spawned)
 
@@ -113,7 +114,7 @@ def test_one_that_dies_before_it_attaches_is_a_refusal() -> None:
         spawner = Spawner()
         recording = Recording(Session(name="s", uid=0, gid=0, output=""))
         consumers = Consumers(asyncio.get_running_loop(), spawner)  # type: ignore[arg-type]
-        starting = asyncio.ensure_future(consumers.start(recording, "disk"))
+        starting = asyncio.ensure_future(consumers.start(recording, PROGRAM))
         await asyncio.sleep(0)
         assert spawner.spawned
         spawner.died(1, 3)

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from sessiond.spawner import Program
+
 _ASK = """
 import os, sys
 from sessiond.spawner import _become
@@ -31,3 +33,14 @@ def test_a_consumer_is_its_sessions_owner_for_good(uid: int) -> None:
         assert said == [uid] * 6
     else:
         assert said[:6] == [*os.getresuid(), *os.getresgid()]
+
+
+def test_options_become_arguments() -> None:
+    assert Program("disk").argv("s") == ["disk", "s"]
+    assert Program("disk", workers=4, direct=True).argv("s") == [
+        "disk",
+        "s",
+        "--workers",
+        "4",
+        "--direct",
+    ]

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ustconsumer._native.ring import DRAIN_ERRNO, Ring
@@ -27,6 +29,8 @@ __all__ = ["DiskSink", "DiskWriter"]
 #: LTTng's modes, before the umask.
 _FILE_MODE = 0o660
 _DIRECTORY_MODE = 0o770
+#: Sub-buffers from this size on are worth a trip to the device each.
+_DIRECT_SIZE = 1 << 20
 _INDEX_HEADER = INDEX_HEADER.pack(
     {
         "magic": INDEX_MAGIC,
@@ -44,10 +48,23 @@ class DiskSink:
     ----------
     output : path
         The session's directory; made with its parents when the first stream comes.
+    direct : bool
+        Write past the page cache where sub-buffers have 1 MiB or more: the device reads
+        them where they are. Smaller ones would wait for the device one by one.
+    report : callable
+        Told, once, that a file system does not let us.
     """
 
-    def __init__(self, output: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        direct: bool = False,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._output = Path(output)
+        self._direct = direct
+        self._report = report
         self._metadata: dict[str, MetadataFile] = {}
 
     def open(self, stream: Stream) -> DiskWriter:
@@ -65,7 +82,9 @@ class DiskSink:
         name = _plain_name(stream.name)
         index = directory / "index"
         _make_directory(index)
-        return DiskWriter(directory / name, index / f"{name}.idx")
+        direct = self._direct and stream.geometry.subbuf_size >= _DIRECT_SIZE
+        refused = self._no_direct if direct else None
+        return DiskWriter(directory / name, index / f"{name}.idx", refused)
 
     def metadata(self, trace: Trace, text: bytes) -> None:
         """Append metadata packets."""
@@ -82,6 +101,15 @@ class DiskSink:
         for file in self._metadata.values():
             file.close()
         self._metadata.clear()
+
+    def _no_direct(self, path: Path) -> None:
+        if self._direct:
+            # The other files are in the same place.
+            self._direct = False
+            self._report(
+                f"{path}: its file system does not write past the page cache (--direct): "
+                "written through it"
+            )
 
     def _metadata_file(self, trace: Trace) -> MetadataFile:
         file = self._metadata.get(trace.id)
@@ -139,10 +167,22 @@ class MetadataFile:
 
 
 class DiskWriter:
-    """Data and index file of one stream; the native drain writes them."""
+    """Data and index file of one stream; the native drain writes them.
 
-    def __init__(self, data: Path, index: Path) -> None:
+    Parameters
+    ----------
+    data, index : Path
+    refused : callable, optional
+        Write the data past the page cache (O_DIRECT), or tell this that we cannot. Packets
+        and their places in memory and file are whole pages already.
+    """
+
+    def __init__(
+        self, data: Path, index: Path, refused: Callable[[Path], None] | None = None
+    ) -> None:
         self._data_path = data
+        self._refused = refused
+        self._direct = False
         self._ring: Ring | None = None
         self._index_fd = -1
         self._data_fd = _open(data)
@@ -156,7 +196,11 @@ class DiskWriter:
     def attach(self, ring: Ring) -> None:
         """Go on where the files end: exactly once on disk, whoever was killed when."""
         self._ring = ring
-        ring.assign(self._data_fd, self._index_fd)
+        if self._refused is not None and self._set_direct(True):
+            # Two at a time: both are on their way to the device before we wait.
+            ring.assign(self._data_fd, self._index_fd, 2 * ring.subbuf_size)
+        else:
+            ring.assign(self._data_fd, self._index_fd)
         ring.data_offset = self._data_end
         ring.index_offset = self._index_end
         ring.last_discarded = self._discarded
@@ -167,6 +211,10 @@ class DiskWriter:
     def drain(self, ring: Ring, max_bytes: int) -> int:
         """Move readable packets to the files; see `Ring.drain`."""
         status = ring.drain(self._data_fd, self._index_fd, max_bytes)
+        if status == DRAIN_ERRNO and ring.error == errno.EINVAL and self._set_direct(False):
+            # The file took the flag, its device did not take the write.
+            ring.assign(self._data_fd, self._index_fd)
+            status = ring.drain(self._data_fd, self._index_fd, max_bytes)
         if status == DRAIN_ERRNO:
             # Part of a packet would make the file unreadable, should it end here.
             os.ftruncate(self._data_fd, ring.data_offset)
@@ -175,7 +223,7 @@ class DiskWriter:
 
     def settle(self) -> None:
         """Start write-back of what has gathered."""
-        if self._ring is not None:
+        if self._ring is not None and not self._direct:
             self._writeback.advance(self._ring.data_offset)
 
     def write(self, packets: Sequence[Packet]) -> None:
@@ -201,6 +249,21 @@ class DiskWriter:
         for fd in (self._data_fd, self._index_fd):
             if fd >= 0:
                 os.close(fd)
+
+    def _set_direct(self, wanted: bool) -> bool:
+        """Turn O_DIRECT on or off; return whether that changed anything."""
+        if wanted == self._direct:
+            return False
+        flags = fcntl.fcntl(self._data_fd, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._data_fd, fcntl.F_SETFL, flags ^ os.O_DIRECT)
+        except OSError:
+            wanted = False
+        if not wanted and self._refused is not None:
+            self._refused(self._data_path)
+        changed = wanted != self._direct
+        self._direct = wanted
+        return changed
 
     def _resume(self) -> None:
         """Find the end of what is complete: a packet is when its index entry is."""
