@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.apps import Apps, build
+from helpers.killbuild import build_kill_ring
 from helpers.peers import PEERS, need
 from helpers.rundir import Rundir, private_rundir
 from helpers.users import User, ordinary_user, tester
@@ -80,6 +81,13 @@ def apps(request: pytest.FixtureRequest) -> Apps:
     """Return the compiled programs of ``tests/apps``, shared by the xdist workers."""
     need("gcc", "lttng-ust-headers")
     return build(request.config.stash[_APPS_DIRECTORY])
+
+
+@pytest.fixture(scope="session")
+def kill_ring(request: pytest.FixtureRequest) -> Path:
+    """Return the build of ``_native.ring`` with kill points, shared by the xdist workers."""
+    need("gcc", "cython")
+    return build_kill_ring(request.config.stash[_APPS_DIRECTORY] / "kill")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes.util
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ def _ust_headers() -> bool:
 #: name -> how to find out whether it is there
 PEERS: dict[str, Callable[[], bool]] = {
     "gcc": lambda: _program("gcc"),
+    "cython": lambda: importlib.util.find_spec("Cython") is not None,
     "lttng": lambda: _program("lttng"),
     "lttng-sessiond": lambda: _program("lttng-sessiond"),
     "babeltrace2": lambda: _program("babeltrace2"),
