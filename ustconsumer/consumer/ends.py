@@ -54,6 +54,8 @@ class Ends:
         self._holes = holes
         self._problem = problem
         self._ending: dict[str, float] = {}
+        #: by stream id: write position behind the final packet
+        self._closed_at: dict[int, int] = {}
         self._left = (0, 0)
         self._lost = (0, 0)
         self._said = ""
@@ -146,6 +148,8 @@ class Ends:
             else:
                 self._name_held(left)
             self._streams.sync_metadata()
+            for mapped in self._streams.live(trace):
+                self._closed_at.pop(mapped.stream.id, None)
             self._streams.close_trace(trace)
             del self._ending[trace]
             closed.append(trace)
@@ -155,7 +159,17 @@ class Ends:
 
     def _switch(self, trace: str | None) -> None:
         for mapped in self._streams.live(trace):
-            mapped.ring.switch(True)
+            ring, stream = mapped.ring, mapped.stream
+            # The end of a recording and that of a trace may come together, in either order:
+            # one final packet, unless somebody wrote in between.
+            ending = trace is not None or stream.trace.id in self._ending
+            if ending and self._closed_at.get(stream.id) == ring.positions()[1]:
+                continue
+            ring.switch(True)
+            produced = ring.positions()[1]
+            # Inside a sub-buffer somebody has begun another packet already.
+            closed = stream.geometry.subbuf_offset(produced) == 0
+            self._closed_at[stream.id] = produced if closed else -1
 
     def _name_held(self, held: list[MappedStream]) -> None:
         for mapped in held:
