@@ -36,6 +36,7 @@ VERBS = {
     "enable-event": Verb("Recording event rules", "Create recording event rules"),
     "start": Verb("Control", "Start a recording session"),
     "stop": Verb("Control", "Stop a recording session"),
+    "consume": Verb("Control", "Start a consumer for a recording session that has none"),
     "list": Verb("Status", "List recording sessions"),
     "status": Verb("Status", "Show the status of the current recording session"),
     "apps": Verb("Status", "List registered programs, and why one is not traced"),

@@ -38,15 +38,18 @@ def count_left(
     events : int
         In those that can be read: a sub-buffer that a process holds open is passed over.
     """
-    counters = {trace.path: EventCounter(trace.contexts, trace.events) for trace in traces}
+    counters: dict[str, EventCounter] = {}
+    for trace in traces:
+        counter = EventCounter(trace.contexts, trace.events)
+        counters.update(dict.fromkeys((trace.path, *trace.also), counter))
     size = events = 0
     for mapped in streams:
-        counter = counters.get(mapped.stream.trace.path)
+        known = counters.get(mapped.stream.trace.path)
         for packet in _packets(mapped):
             size += len(packet)
-            if counter is not None:
+            if known is not None:
                 try:
-                    events += counter.count(packet)[0]
+                    events += known.count(packet)[0]
                 except DecodeError:
                     # Its size is all we can say of it.
                     continue

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Consumers beyond the default: buffers per process, timers, several workers, direct writes."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text, discarded
+from helpers.registry import RunningRegistry, running_registry, until
+from helpers.rundir import Rundir
+
+from ustconsumer.client.session import Session
+from ustconsumer.client.totals import count
+from ustconsumer.protocol.control import ChannelOptions
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+
+ENTRY = struct.Struct(">9Q")
+INDEX_HEADER = 16
+
+
+def sequences(index: Path) -> list[int]:
+    raw = index.read_bytes()[INDEX_HEADER:]
+    return [entry[8] for entry in ENTRY.iter_unpack(raw)]
+
+
+def made(registry: RunningRegistry, output: Path, **options: object) -> Session:
+    session = registry.client.create("s", output)
+    session.enable_channel("chan", ChannelOptions(**options))  # type: ignore[arg-type]
+    session.enable_event("flood:tick", "chan")
+    return session
+
+
+def consumer_of(session: Session) -> int:
+    consumer = session.info().consumer
+    assert consumer is not None
+    return consumer.pid
+
+
+def packets_of(session: Session) -> int:
+    consumer = session.info().consumer
+    assert consumer is not None
+    return consumer.stats.packets
+
+
+def all_closed(session: Session, packets: int) -> None:
+    until(lambda: packets_of(session) >= packets, "the packets are counted")
+    until(lambda: not session.info().streams, "the buffers are gone")
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def mapped(pid: int) -> int:
+    """Return the ring buffers and metadata logs that a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text().count("/memfd:")
+
+
+@pytest.mark.repeat(ci=12, soak=1000)
+def test_a_process_that_ended_leaves_only_its_trace(
+    rundir: Rundir, apps: Apps, repeat: int
+) -> None:
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        session = made(registry, output, buffers="pid", subbuf_size=16384, num_subbuf=4)
+        session.start()
+        pid = consumer_of(session)
+        before = 0
+        for number in range(repeat):
+            assert rundir.run([apps.flood, "500"]).returncode == 0
+            if number in (0, repeat - 1):
+                # Nothing of it waits for the end of the session.
+                all_closed(session, number + 1)
+                assert mapped(pid) == 0
+                before = before or descriptors(pid)
+        assert descriptors(pid) == before
+        assert session.stop() == []
+        totals = count(session)
+        assert (totals.recorded, totals.discarded) == (500 * repeat, 0)
+        assert consumer_of(session) == pid
+        session.destroy()
+    traces = [path for path in (output / "ust" / "pid").iterdir() if path.is_dir()]
+    assert len(traces) == repeat
+    reading = babeltrace2_text(output)
+    assert len(reading.lines) == 500 * repeat
+    assert discarded(reading.stderr) == 0
+
+
+def test_consume_starts_a_consumer_with_options(rundir: Rundir, apps: Apps) -> None:
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        session = made(registry, output)
+
+        def consume(*options: str) -> tuple[int, str, str]:
+            result = rundir.drtrace("--rundir", rundir.path, "consume", *options)
+            return result.returncode, result.stdout, result.stderr
+
+        assert consume("s", "--workers=3", "--direct") == (
+            0,
+            "Consumer started for session s\n",
+            "",
+        )
+        pid = consumer_of(session)
+        # A forked consumer has the command line of its spawner: its options are in what it does.
+        refused = consume("s")
+        assert refused[0] == 1
+        assert f"session s has a disk consumer (pid {pid})" in refused[2]
+        session.start()
+        assert rundir.run([apps.flood, "100"]).returncode == 0
+        session.stop()
+        assert count(session).recorded == 100
+        session.destroy()
+        assert consume("s", "--workers=0")[0] == 1
