@@ -18,6 +18,7 @@ from sessiond.applications import AppChannel, Application, AppRule, AppSession
 from sessiond.links import CommandRefusedError
 from sessiond.recording import Recording
 from sessiond.registry import Channel, Registry, Rule, Session
+from ustconsumer.abi.ring import compatible
 from ustconsumer.errors import BrokenResourceError, RemoteProtocolError, RingBufferError
 from ustconsumer.protocol import application as codec
 
@@ -135,7 +136,7 @@ class Reconciler:
         self._check_wanted(session)
         reply = await app.command.run(codec.session())
         entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
-        if trace.layout != app.layout:
+        if not compatible(trace.layout, app.layout):
             entry.problem = f"session {session.name}: its buffers are for {trace.layout}"
         session.processes[app.peer.pid] = None
         return entry

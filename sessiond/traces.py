@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 #: ABI major of an application -> layout of its buffers.
-LAYOUTS = {9: "ust-9-x86_64"}
+LAYOUTS = {8: "ust-8-x86_64", 9: "ust-9-x86_64", 10: "ust-10-x86_64"}
 #: Who shares buffers, and what a message calls him.
 BUFFERS = {"uid": "user", "pid": "process"}
 #: LTTng keeps periods in 32 bits.

@@ -8,7 +8,7 @@ channel is never shared, each process has its own copy (the "blob").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ustconsumer.abi.packet import DATA_PACKET
 from ustconsumer.abi.rows import Layout, Row, embed
@@ -24,6 +24,7 @@ __all__ = [
     "WAKEUP_BY_WRITER",
     "RingLayout",
     "Transport",
+    "compatible",
 ]
 
 MODE_OVERWRITE, MODE_DISCARD = 0, 1
@@ -303,4 +304,39 @@ _UST_9_X86_64 = RingLayout(
     id_turn_shift=33,
 )
 
-RING_LAYOUTS: dict[str, RingLayout] = {layout.name: layout for layout in (_UST_9_X86_64,)}
+#: 2.12: the same memory.
+_UST_8_X86_64 = replace(_UST_9_X86_64, name="ust-8-x86_64")
+
+#: 2.14: whoever fills a sub-buffer leaves what it knows of losses to whoever delivers it,
+#: in padding that older tracers neither read nor write. A sub-buffer filled by one of them
+#: and delivered by a newer one may therefore carry an old value: readers take the largest.
+_UST_10_X86_64 = replace(
+    _UST_9_X86_64,
+    name="ust-10-x86_64",
+    cold=Layout(
+        "cold commit counters",
+        128,
+        128,
+        "lttng-ust b2432c55 (v2.14.2) src/common/ringbuffer/frontend_types.h",
+        [
+            Row("cc_sb", "<u8", 0, "commit_counters_cold.cc_sb"),
+            Row("end_events_discarded", "<u8", 8, "commit_counters_cold.end_events_discarded"),
+        ],
+    ),
+)
+
+RING_LAYOUTS: dict[str, RingLayout] = {
+    layout.name: layout for layout in (_UST_8_X86_64, _UST_9_X86_64, _UST_10_X86_64)
+}
+
+
+def compatible(one: str, other: str) -> bool:
+    """Return whether applications of two layouts can write into one buffer.
+
+    They can if their tracers meet at one socket: ABI 8 to 10 do, as the tracer's
+    "oldest compatible ABI" is 8 in all of them.
+    """
+    return one == other or {one, other} <= _SHARED
+
+
+_SHARED = frozenset(RING_LAYOUTS)
