@@ -13,7 +13,7 @@ from sessiond.past import PastTraces
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
-from sessiond.traces import Trace, WakePipe
+from sessiond.traces import Stream, Trace, WakePipe
 from ustconsumer.protocol.control import (
     ConsumerInfo,
     SessionInfo,
@@ -57,6 +57,8 @@ class Recording:
         self._lease_free = asyncio.Event()
         self._lease_free.set()
         self._closed = False
+        #: by stream id, see `hold`
+        self._held: dict[int, str] = {}
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
 
@@ -183,10 +185,19 @@ class Recording:
         """Return the layouts of the records of every trace so far."""
         return self._past.descriptions(self.traces.values())
 
+    def hold(self, stream: Stream, reason: str) -> None:
+        """Note why a packet that a killed process left unfinished is not repaired yet."""
+        self._held.pop(stream.id, None)
+        if reason:
+            name = f"{stream.channel.name}_{stream.cpu}"
+            self._held[stream.id] = f"a packet of stream {name} is unfinished: {reason}"
+
     def problems(self) -> list[str]:
-        """Return what kept packets from their consumers, one line each."""
+        """Return what keeps or kept packets from their consumers, one line each."""
         now = [] if self.lease is None else self.lease.problems
-        return list(dict.fromkeys([*self._past_problems, *now]))
+        ids = {stream.id for trace in self.traces.values() for stream in trace.streams}
+        held = [line for number, line in self._held.items() if number in ids]
+        return list(dict.fromkeys([*self._past_problems, *now, *held]))
 
     async def wait_lease(self) -> None:
         """Wait until a consumer holds the lease."""

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
+from typing import TypeAlias
 
-__all__ = ["writers_of"]
+__all__ = ["File", "file_of", "writers_of", "writers_of_files"]
 
 #: dev and inode, as in ``os.stat_result``
-_File = tuple[int, int]
+File: TypeAlias = tuple[int, int]
 
 
-def writers_of(fds: Iterable[int]) -> dict[_File, set[int]]:
+def file_of(fd: int) -> File:
+    """Return what stays of a file's identity when the descriptor is closed."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def writers_of(fds: Iterable[int]) -> dict[File, set[int]]:
     """Return the processes that map files shared and writable.
 
     Parameters
@@ -30,15 +38,20 @@ def writers_of(fds: Iterable[int]) -> dict[_File, set[int]]:
     -----
     Source: ``/proc/PID/maps``, proc(5).
     """
-    wanted: dict[bytes, _File] = {}
+    files = []
     for fd in fds:
-        try:
-            status = os.fstat(fd)
-        except OSError:
-            continue
-        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-        wanted[f"{device} {status.st_ino}".encode()] = status.st_dev, status.st_ino
-    found: dict[_File, set[int]] = {}
+        with contextlib.suppress(OSError):
+            files.append(file_of(fd))
+    return writers_of_files(files)
+
+
+def writers_of_files(files: Iterable[File]) -> dict[File, set[int]]:
+    """Return the processes that map files shared and writable, as `writers_of` does."""
+    wanted: dict[bytes, File] = {}
+    for device, inode in files:
+        numbers = f"{os.major(device):02x}:{os.minor(device):02x} {inode}"
+        wanted[numbers.encode()] = device, inode
+    found: dict[File, set[int]] = {}
     if wanted:
         for name in os.listdir("/proc"):
             if name.isdecimal():
@@ -47,7 +60,7 @@ def writers_of(fds: Iterable[int]) -> dict[_File, set[int]]:
     return found
 
 
-def _mapped(pid: str, wanted: dict[bytes, _File]) -> set[_File]:
+def _mapped(pid: str, wanted: dict[bytes, File]) -> set[File]:
     try:
         with open(f"/proc/{pid}/maps", "rb") as maps:
             text = maps.read()

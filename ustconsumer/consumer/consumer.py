@@ -66,7 +66,7 @@ class Consumer:
         self._subscription = Subscription(connection, session, kind, self._open, workers)
         made = sink(self._subscription.output) if callable(sink) else sink
         self._streams = Streams(self._subscription, made, self._problem, report)
-        self._holes = Holes(self._subscription, self._problem, report)
+        self._holes = Holes(self._subscription, self._streams.live, self._problem, report)
         self._ends = Ends(self._subscription, self._streams, self._holes, self._problem)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._subscription.watch(self._stop_read)
@@ -157,6 +157,7 @@ class Consumer:
                     self._streams.outage.retry_s,
                     self._streams.timers.wait_s(time.monotonic()),
                     self._ends.wait_s,
+                    self._holes.wait_s,
                     _RESCAN,
                 )
             )

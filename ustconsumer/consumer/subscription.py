@@ -23,6 +23,7 @@ from ustconsumer.errors import (
     RemoteProtocolError,
     UstConsumerError,
 )
+from ustconsumer.mappers import File, file_of
 from ustconsumer.protocol.control import (
     Attach,
     Attached,
@@ -63,6 +64,8 @@ class MappedStream:
     #: Periods in which whoever holds the lease switches it and looks at it; 0: no timer.
     switch_timer_us: int = 0
     read_timer_us: int = 0
+    #: identity of the memory, for finding out who else has it
+    file: File = (0, 0)
 
     def close(self) -> None:
         """Unmap; views still held make this wait for their end."""
@@ -324,6 +327,7 @@ class Subscription:
             cpu=message.cpu,
         )
         mapped = MappedStream(stream, memory, ring, message.switch_timer_us, message.read_timer_us)
+        mapped.file = file_of(fd)
         self.streams[ring] = mapped
         self.rings.add(ring)
         try:
