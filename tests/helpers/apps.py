@@ -11,6 +11,13 @@ from pathlib import Path
 __all__ = ["Apps", "build"]
 
 SOURCES = Path(__file__).resolve().parent.parent / "apps"
+_TRACER = ("-llttng-ust",)
+#: Those that are built otherwise than with the tracer: without it, as a library ...
+_FLAGS = {
+    "calls": ("-finstrument-functions",),
+    "late": (),
+    "late_provider": ("-shared", "-fPIC", *_TRACER),
+}
 
 
 class Apps:
@@ -22,6 +29,11 @@ class Apps:
         self.fields = directory / "fields"
         self.sleeper = directory / "sleeper"
         self.barefork = directory / "barefork"
+        self.daemonise = directory / "daemonise"
+        self.late = directory / "late"
+        self.late_provider = directory / "late_provider"
+        self.calls = directory / "calls"
+        self.ros2 = directory / "ros2"
 
 
 def build(directory: Path) -> Apps:
@@ -43,7 +55,8 @@ def _compile(source: Path, program: Path) -> None:
     # Renamed into place: a half-written program must not pass for a compiled one.
     unfinished = program.with_suffix(".new")
     command = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", f"-I{SOURCES}"]
-    command += ["-o", str(unfinished), str(source), "-llttng-ust", "-ldl", "-pthread"]
+    command += ["-o", str(unfinished), str(source)]
+    command += [*_FLAGS.get(source.stem, _TRACER), "-ldl", "-pthread"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{' '.join(command)}\n{result.stderr}"
     assert not result.stderr, result.stderr
