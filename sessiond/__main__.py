@@ -11,13 +11,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ustconsumer
 from sessiond.access import Access
+from sessiond.quota import Limits
 from sessiond.rendezvous import Rendezvous
 from sessiond.sockets import raise_descriptor_limit
 from sessiond.spawner import Spawner, start_spawner
+from ustconsumer.cli.values import size
 from ustconsumer.errors import UsageError
 from ustconsumer.paths import default_rundir, wait_word_path
 
@@ -79,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lifeline", type=int, default=-1, metavar="FD", help="end when this reaches its end"
     )
+    limits = parser.add_argument_group("limits of one uid")
+    limits.add_argument(
+        "--max-memory", type=size, metavar="SIZE", help="ring buffers (default: half of the memory)"
+    )
+    for name in ("applications", "sessions"):
+        default = getattr(Limits, name)
+        limits.add_argument(
+            f"--max-{name}", type=int, metavar="N", default=default, help="(default: %(default)s)"
+        )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--version", action="version", version=ustconsumer.__version__)
     return parser
@@ -100,9 +112,7 @@ def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int)
             contextlib.nullcontext() if options.private else _wait_word(rendezvous.everybody),
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
-            runner.run(
-                _run(access, rendezvous, apps, control, spawner, listening, options.lifeline)
-            )
+            runner.run(_run(access, rendezvous, apps, control, spawner, listening, options))
     except asyncio.CancelledError:
         return 1
     finally:
@@ -117,15 +127,18 @@ async def _run(
     control: socket.socket,
     spawner: Spawner,
     listening: list[int],
-    lifeline: int,
+    options: argparse.Namespace,
 ) -> None:
     from sessiond.daemon import Daemon
 
-    daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir))
+    limits = Limits(applications=options.max_applications, sessions=options.max_sessions)
+    if options.max_memory is not None:
+        limits = replace(limits, memory=options.max_memory)
+    daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir), limits)
     for fd in listening:
         os.write(fd, _READY)
         os.close(fd)
-    await daemon.run(lifeline)
+    await daemon.run(options.lifeline)
 
 
 @contextlib.contextmanager

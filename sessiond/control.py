@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from sessiond.access import Access
 from sessiond.clients import Client, Handler
 from sessiond.names import check_channel_name, check_output, check_pattern, check_session_name
+from sessiond.quota import QuotaError
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
 from sessiond.spawner import Program
@@ -62,7 +63,7 @@ class Host(Protocol):
         """Return the live side of a session."""
 
     def open(self, session: Session) -> None:
-        """Make the live side of a new session."""
+        """Make the live side of a new session; raises `QuotaError`."""
 
     def discard(self, session: Session) -> None:
         """Close the live side of a destroyed session."""
@@ -127,7 +128,11 @@ class Control:
             owner_is_tracer=self._host.access.is_tracer(peer.uid),
         )
         self._host.registry.add(session)
-        self._host.open(session)
+        try:
+            self._host.open(session)
+        except QuotaError as error:
+            self._host.registry.remove(session)
+            raise CommandError(str(error)) from None
         return Done()
 
     async def destroy(self, client: Client, request: DestroySession) -> Message:

@@ -18,10 +18,11 @@ from sessiond.doorman import Doorman
 from sessiond.holes import HoleJudge
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
 from sessiond.notify import answer
+from sessiond.quota import Limits, QuotaError, Quotas
 from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
-from sessiond.sockets import close_all
+from sessiond.sockets import Peer, close_all
 from sessiond.spawner import Program, Spawner
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.control import AppInfo
@@ -43,6 +44,8 @@ class Daemon:
         Listening sockets.
     spawner : Spawner
     rundir : str
+    limits : Limits, optional
+        What one uid may have.
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class Daemon:
         control: socket.socket,
         spawner: Spawner,
         rundir: str,
+        limits: Limits | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.registry = Registry()
+        self.quotas = Quotas(limits)
         self.access = access
         self._loop = loop
         self._recordings: dict[str, Recording] = {}
@@ -65,7 +70,7 @@ class Daemon:
         self._reconciler = Reconciler(self.registry, self.recording, self._joins)
         self._consumers = Consumers(loop, spawner)
         self._control = Control(self)
-        self._doorman = Doorman(loop, apps, self._admit)
+        self._doorman = Doorman(loop, apps, self._admit, self._no_room)
         self._holes = HoleJudge(loop, lambda: list(self._applications.values()))
         self._clients = Clients(
             loop,
@@ -99,10 +104,14 @@ class Daemon:
         return self._recordings[session.id]
 
     def open(self, session: Session) -> None:
-        self._recordings[session.id] = Recording(session)
+        self.quotas.take("sessions", session.uid)
+        self._recordings[session.id] = Recording(session, self.quotas)
 
     def discard(self, session: Session) -> None:
         self._recordings.pop(session.id).close()
+        self.quotas.give_back("sessions", session.uid)
+        for app in self._applications.values():
+            app.problems.pop(session.id, None)
 
     async def settle(self, session: Session) -> list[str]:
         revision = self.registry.changed()
@@ -152,11 +161,23 @@ class Daemon:
     def _slow_line(app: Application) -> str:
         return f"application {app} does not answer: it follows when it does"
 
+    def _no_room(self, peer: Peer) -> str:
+        """Return why a uid may not have another application, empty if it may."""
+        if peer.pid in self._applications:
+            return ""
+        try:
+            self.quotas.take("applications", peer.uid)
+        except QuotaError as error:
+            return str(error)
+        self.quotas.give_back("applications", peer.uid)
+        return ""
+
     def _admit(self, app: Application, command: socket.socket, notify: socket.socket) -> None:
         pid = app.peer.pid
         if pid in self._applications:
             # It registered again before we saw the end of its old sockets.
             self._dismiss(self._applications[pid], "")
+        self.quotas.take("applications", app.peer.uid)
 
         def ended(reason: str) -> None:
             self._dismiss(app, reason)
@@ -194,6 +215,7 @@ class Daemon:
         else:
             _log.info("application %s is gone", app)
         app.leave()
+        self.quotas.give_back("applications", app.peer.uid)
         if self._applications.get(app.peer.pid) is app:
             del self._applications[app.peer.pid]
         self._loop.remove_reader(app.pidfd)

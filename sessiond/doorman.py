@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sessiond.applications import Application
+from sessiond.quota import QuotaError
 from sessiond.sockets import Listener, Peer, close_all, peer_of, pidfd_of
 from sessiond.traces import LAYOUTS
 from ustconsumer.abi.ring import RING_LAYOUTS
@@ -60,6 +62,8 @@ class Doorman:
         Non-blocking and listening.
     admit : callable
         Gets each new application with its two sockets, command first.
+    no_room : callable
+        Says why a peer may not have another application, nothing if it may.
     """
 
     def __init__(
@@ -67,7 +71,9 @@ class Doorman:
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
         admit: Callable[[Application, socket.socket, socket.socket], None],
+        no_room: Callable[[Peer], str] = lambda peer: "",
     ) -> None:
+        self._no_room = no_room
         self._loop = loop
         self._admit = admit
         self._half_open: set[_HalfOpen] = set()
@@ -150,7 +156,10 @@ class Doorman:
             self._forget(half)
         try:
             pidfd = pidfd_of(command.sock, command.peer.pid)
-        except OSError:  # died meanwhile
+        except OSError as error:
+            # It may have died meanwhile; or we are out of descriptors.
+            if error.errno != errno.ESRCH:
+                _log.error("cannot take pid %d: %s", command.peer.pid, error.strerror)
             command.sock.close()
             notify.sock.close()
             return
@@ -158,6 +167,10 @@ class Doorman:
         application = Application(command.peer, command.registration, pidfd)
         try:
             self._admit(application, command.sock, notify.sock)
+        except QuotaError as error:
+            close_all([pidfd])
+            notify.sock.close()
+            self._refuse(command, command.registration, str(error))
         except BaseException:
             close_all([pidfd])
             raise
@@ -177,7 +190,7 @@ class Doorman:
         if cpus != self._cpus:
             # It would abort on a stream too many, or write past the last one.
             return f"it sees {cpus} possible CPUs, the registry {self._cpus}"
-        return ""
+        return self._no_room(peer)
 
     def _refuse(self, half: _HalfOpen, registration: Registration, reason: str) -> None:
         pid = half.peer.pid

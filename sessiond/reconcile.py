@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from sessiond.applications import AppChannel, Application, AppRule, AppSession
 from sessiond.links import CommandRefusedError
+from sessiond.quota import QuotaError
 from sessiond.recording import Recording
 from sessiond.registry import Channel, Registry, Rule, Session
 from ustconsumer.abi.ring import compatible
@@ -129,7 +130,7 @@ class Reconciler:
     async def _create(self, app: Application, session: Session) -> AppSession | None:
         try:
             trace = await self._recording_of(session).trace_for(app.owner(session.buffers))
-        except (RingBufferError, OSError) as error:
+        except (RingBufferError, QuotaError, OSError) as error:
             app.problems[session.id] = f"session {session.name}: {error}"
             return None
         app.problems.pop(session.id, None)

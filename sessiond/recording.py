@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from sessiond.endings import Endings
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
+from sessiond.quota import Quotas
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
@@ -37,8 +38,9 @@ class Recording:
         Held by a verb that changes the session.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, quotas: Quotas | None = None) -> None:
         self.session = session
+        self._quotas = quotas or Quotas()
         self.pipe = WakePipe()
         self.lock = asyncio.Lock()
         self.lease: Subscription | None = None
@@ -75,6 +77,8 @@ class Recording:
         ------
         RingBufferError
             There is not enough memory.
+        QuotaError
+            The uid has as much of it as it may have.
         """
         made = self.traces.get(owner.key)
         if made is not None:
@@ -97,12 +101,17 @@ class Recording:
         trace = Trace(self.session, owner, self._path(owner), self._next_stream)
         self._next_stream += len(self.session.channels) * trace.cpus
         try:
-            await asyncio.to_thread(trace.allocate)
+            self._quotas.take("memory", owner.uid, trace.size)
         except BaseException:
             trace.close()
             raise
+        try:
+            await asyncio.to_thread(trace.allocate)
+        except BaseException:
+            self._let_go(trace)
+            raise
         if self._closed:
-            trace.close()
+            self._let_go(trace)
             return trace
         self.traces[owner.key] = trace
         self._switcher.start()
@@ -111,6 +120,11 @@ class Recording:
         if self.lease is not None:
             await self.lease.wait_ready(trace)
         return trace
+
+    def _let_go(self, trace: Trace) -> None:
+        if not trace.closed:
+            trace.close()
+            self._quotas.give_back("memory", trace.uid, trace.size)
 
     def _path(self, owner: Owner) -> str:
         if owner.process is None:
@@ -178,7 +192,7 @@ class Recording:
         for key, trace in tuple(self.traces.items()):
             if trace.id == message.trace and trace.ended:
                 self._past.add(trace)
-                trace.close()
+                self._let_go(trace)
                 del self.traces[key]
 
     def descriptions(self) -> list[TraceDescription]:
@@ -249,5 +263,5 @@ class Recording:
         for subscription in self.subscriptions:
             subscription.push_end()
         for trace in self.traces.values():
-            trace.close()
+            self._let_go(trace)
         self.pipe.close()

@@ -276,6 +276,12 @@ class Trace:
                 finally:
                     ring.release()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its buffers, made or not."""
+        sizes = (geometry_of(c.options, self.layout).file_size for c in self.session.channels)
+        return sum(sizes) * self.cpus
+
     def description(self) -> TraceDescription:
         """Return the layout of its records."""
         return TraceDescription(
