@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +14,7 @@ from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.consumer import Consumer
 from ustconsumer.consumer.sink import Sink
 from ustconsumer.errors import UstConsumerError
+from ustconsumer.limits import raise_descriptor_limit
 
 __all__ = ["run"]
 
@@ -42,7 +42,7 @@ def run(
     The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.
     """
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     try:
         connection = Connection.connect(rundir, role="consumer")
         consumer = Consumer(
@@ -63,13 +63,6 @@ def run(
         _report(str(error))
         return 1
     return 0
-
-
-def _raise_descriptor_limit() -> None:
-    """Three descriptors a stream; the usual 1024 are for programs that use select."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _catch(stop_fd: int) -> None:

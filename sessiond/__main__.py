@@ -18,10 +18,10 @@ import ustconsumer
 from sessiond.access import Access
 from sessiond.quota import Limits
 from sessiond.rendezvous import Rendezvous
-from sessiond.sockets import raise_descriptor_limit
 from sessiond.spawner import Spawner, start_spawner
 from ustconsumer.cli.values import size
 from ustconsumer.errors import UsageError
+from ustconsumer.limits import raise_descriptor_limit
 from ustconsumer.paths import default_rundir, wait_word_path
 
 __all__ = ["main"]

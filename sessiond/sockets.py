@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import socket
 import struct
 from collections import deque
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from ustconsumer.errors import RemoteProtocolError
 
-__all__ = ["Listener", "Peer", "Wire", "close_all", "peer_of", "pidfd_of", "raise_descriptor_limit"]
+__all__ = ["Listener", "Peer", "Wire", "close_all", "peer_of", "pidfd_of"]
 
 _log = logging.getLogger("sessiond")
 
@@ -65,13 +64,6 @@ def close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each application needs several."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Listener:

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""Limits of the process."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+__all__ = ["raise_descriptor_limit"]
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us.
+
+    Each application and each stream needs several; the usual 1024 are for programs
+    that use ``select``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
