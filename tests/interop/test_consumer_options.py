@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,11 @@ from helpers.babeltrace import babeltrace2_text, discarded
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
 
+from ustconsumer.client.connection import Connection
 from ustconsumer.client.session import Session
 from ustconsumer.client.totals import count
+from ustconsumer.consumer import Consumer, Packet, Sink, Stream, Trace, pool
+from ustconsumer.consumer.sinks.disk import DiskSink
 from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
@@ -116,3 +122,92 @@ def test_consume_starts_a_consumer_with_options(rundir: Rundir, apps: Apps) -> N
         assert count(session).recorded == 100
         session.destroy()
         assert consume("s", "--workers=0")[0] == 1
+
+
+CHANNELS = 4
+
+
+class OneAtATime:
+    """A sink in Python that would notice a second thread, or a packet out of order."""
+
+    def __init__(self) -> None:
+        self.threads: Counter[int] = Counter()
+        self.sequences: dict[str, list[int]] = {}
+        self.content = 0
+        self.faults: list[str] = []
+
+    def open(self, stream: Stream) -> OneAtATime.Writer:
+        return OneAtATime.Writer(self, stream)
+
+    def metadata(self, trace: Trace, text: bytes) -> None:
+        pass
+
+    def end(self, trace: Trace) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    class Writer:
+        def __init__(self, sink: OneAtATime, stream: Stream) -> None:
+            self._sink = sink
+            self._busy = threading.Lock()
+            self._seen = sink.sequences.setdefault(stream.name, [])
+
+        def write(self, packets: Sequence[Packet]) -> None:
+            if not self._busy.acquire(blocking=False):
+                self._sink.faults.append(f"{threading.current_thread().name} was not alone")
+            for packet in packets:
+                self._seen.append(packet.sequence)
+                # Without the GIL for a while, as who compresses or sends.
+                packet.copy().sort()
+            self._sink.threads[threading.get_ident()] += 1
+            self._busy.release()
+
+        def close(self) -> None:
+            pass
+
+
+@pytest.mark.parametrize("kind", ["python", "disk"])
+def test_several_workers_keep_every_stream_in_order(
+    rundir: Rundir, apps: Apps, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, threads = 20_000, 2
+    workers = []
+    # Whether one worker is enough depends on the machine: here it never is.
+    deal = pool.Pool._deal
+    monkeypatch.setattr(pool.Pool, "_resize", lambda self, full: deal(self, max(1, len(self) // 2)))
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        session = registry.client.create("s", output)
+        for number in range(CHANNELS):
+            session.enable_channel(f"chan{number}", ChannelOptions(subbuf_size=4096, num_subbuf=16))
+            session.enable_event("flood:tick", f"chan{number}")
+        python = OneAtATime()
+        sink: Sink = python if kind == "python" else DiskSink(output)
+        consumer = Consumer(Connection.connect(rundir.path, "consumer"), "s", sink, workers=4)
+        running = threading.Thread(target=consumer.run)
+        running.start()
+        session.start()
+        assert rundir.run([apps.flood, str(events), str(threads)]).returncode == 0
+        assert session.stop() == []
+        streams = session.info().streams
+        assert len(streams) >= 2 * CHANNELS or os.cpu_count() == 1
+        workers.append(consumer._subscription.rings.workers)
+        assert all(stream.consumed == stream.produced for stream in streams)
+        if kind == "disk":
+            totals = count(session)
+            assert totals.recorded + totals.discarded == CHANNELS * threads * events
+        session.destroy()
+        running.join()
+    assert workers[0] > 1
+    if kind == "python":
+        assert not python.faults
+        assert len(python.threads) > 1
+        for taken in python.sequences.values():
+            assert taken == list(range(len(taken)))
+    else:
+        for index in output.glob("**/index/*.idx"):
+            assert sequences(index) == list(range(len(sequences(index)))), index
+        reading = babeltrace2_text(output)
+        assert len(reading.lines) + discarded(reading.stderr) == CHANNELS * threads * events

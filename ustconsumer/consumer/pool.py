@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "Round"]
 
-#: A backlog: a buffer this full, several buffers readable, in so many rounds in a row.
+#: A backlog: a buffer this full and several buffers readable, in so many rounds more than not.
+#: The pace alone makes a buffer this full now and then.
 _FULL = 0.75
 _ROUNDS = 5
 #: Threads go after so many seconds without one.
@@ -181,9 +182,11 @@ class Pool:
     def _resize(self, full: bool) -> None:
         """Take on workers while there is a backlog, let them go when there was none for long."""
         now = time.monotonic()
-        self._pressed = self._pressed + 1 if full and len(self.scan()) > 1 else 0
-        if self._pressed:
+        if full and len(self.scan()) > 1:
+            self._pressed += 1
             self._busy = now
+        else:
+            self._pressed = max(self._pressed - 1, 0)
         count = min(2 * len(self._sets), self._most, len(self._home))
         if self._pressed >= _ROUNDS and count > len(self._sets):
             self._deal(count)
