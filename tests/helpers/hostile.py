@@ -218,11 +218,17 @@ class Victim:
         else:
             self.ring.clear()
 
+    def take_over(self, chance: random.Random) -> None:
+        """As a successor, also of one that died with a packet in its hand."""
+        if chance.random() < 0.5 and self.ring.get_next():
+            self.ring.take_over()
+        self.ring.take_over()
+
     def act(self, chance: random.Random) -> None:
         """Do one of these; a complaint is an answer."""
         actions: tuple[Callable[[random.Random], None], ...] = (
             self.drain, self.drain, self.drain, self.pump, self.pump, self.take, self.take,
-            self.take_anywhere, self.switch, self.look, self.move,
+            self.take_anywhere, self.switch, self.look, self.move, self.take_over,
         )  # fmt: skip
         with contextlib.suppress(RingBufferError):
             chance.choice(actions)(chance)

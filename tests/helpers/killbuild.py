@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A build of ``_native.ring`` with kill points, and a consumer that runs on it.
 
-``python -P -m helpers.killbuild MODULE POINT PASSES ARGUMENT...`` is ``ust-consumerd
-ARGUMENT...`` that kills itself when it passes the point for the ``PASSES``-th time.
+``python -P -m helpers.killbuild MODULE POINT PASSES GATE ARGUMENT...`` is ``ust-consumerd
+ARGUMENT...`` that kills itself when it passes the point for the ``PASSES``-th time. Once
+all is loaded it writes a line and waits until the file ``GATE`` exists.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -76,12 +78,16 @@ def load(path: Path, name: str = NAME) -> ModuleType:
     return module
 
 
-def _main(path: str, point: str, passes: str, *arguments: str) -> int:
+def _main(path: str, point: str, passes: str, gate: str, *arguments: str) -> int:
     module = load(Path(path))
     # `from ustconsumer._native import ring` looks there first.
     importlib.import_module("ustconsumer._native").ring = module  # type: ignore[attr-defined]
     module.arm(point, int(passes))
     program = importlib.import_module("consumerd.__main__")
+    importlib.import_module("ustconsumer.consumer.sinks.disk")
+    os.write(1, b"ready\n")
+    while not os.path.exists(gate):
+        time.sleep(0.001)
     status: int = program.main(arguments)
     return status
 

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import struct
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,79 @@ def test_every_packet_is_whole(ust_ctl: Path, kind: type, overwrite: bool, repea
         if overwrite:
             assert sequence == sorted(set(sequence))
             assert len(numbers) <= recorded
+        else:
+            assert sequence == list(range(len(packets)))
+            assert len(numbers) == recorded
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Have threads change often: they only race where the native code has let go of the lock."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.repeat(ci=3, soak=40)
+@pytest.mark.parametrize("overwrite", [False, True], ids=["discard", "overwrite"])
+def test_two_that_switch_at_full_speed(
+    ust_ctl: Path, overwrite: bool, repeat: int, impatient: None
+) -> None:
+    """A timer's switches, and those of another process at a time: they race with the writer.
+
+    Both close the same sub-buffer if they can; one of them has to win each time.
+    """
+    for run in range(repeat):
+        geometry = Geometry(LAYOUT, 4096, [4, 2, 64][run % 3], overwrite)
+        peer = UstCtl(ust_ctl, geometry, now=0, channel_id=3, uuid=UUID, cpu=CPU)
+        with peer, memoryview(peer.streams[CPU]) as view:
+            rings = [
+                Ring(view, geometry.places(), uuid=UUID, stream_id=3, cpu=CPU) for _ in range(3)
+            ]
+            done = threading.Event()
+            closed = [0, 0]
+
+            def switch(
+                which: int, ring: Ring, done: threading.Event = done, closed: list[int] = closed
+            ) -> None:
+                turns = 0
+                while not done.is_set():
+                    turns += 1
+                    # Mostly a timer's: they close what there is, and open nothing.
+                    closed[which] += ring.switch(turns % 16 == 0)
+
+            threads = [
+                threading.Thread(target=switch, args=(which, ring))
+                for which, ring in enumerate(rings[1:])
+            ]
+            for thread in threads:
+                thread.start()
+            packets = []
+            try:
+                peer.start(0, "b", 5 * EVENTS, LENGTH)
+                while not peer.ended():
+                    if (packet := take_packet(rings[0], view, geometry)) is not None:
+                        packets.append(packet)
+                recorded, _ = peer.answer()
+            finally:
+                done.set()
+                for thread in threads:
+                    thread.join()
+            rings[0].switch(True)
+            while (packet := take_packet(rings[0], view, geometry)) is not None:
+                packets.append(packet)
+            memory = StreamMemory(view, geometry)
+            assert recorded + memory.lost() == 5 * EVENTS
+            memory.release()
+            for ring in rings:
+                ring.release()
+        assert all(closed)
+        sequence = [LAYOUT.packet.get(packet, 0, "packet_seq_num") for packet in packets]
+        numbers = [number for packet in packets for number in event_numbers(packet)]
+        assert numbers == sorted(set(numbers))
+        if overwrite:
+            assert sequence == sorted(set(sequence))
         else:
             assert sequence == list(range(len(packets)))
             assert len(numbers) == recorded

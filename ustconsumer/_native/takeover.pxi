@@ -38,9 +38,13 @@ cdef int _mend_pages(RingState *r, uint8_t *named) noexcept nogil:
 
 cdef bint _holds(RingState *r, uint64_t page, uint64_t sequence) noexcept nogil:
     """Whether a page begins with the header of this packet."""
-    cdef char *at = r.base + r.data + page * r.size
+    cdef char *at
     cdef uint32_t magic
     cdef uint64_t found
+    # Checked before, but that was another load.
+    if page >= r.nr_pages:
+        return False
+    at = r.base + r.data + page * r.size
     memcpy(&magic, at + r.h_magic, 4)
     memcpy(&found, at + r.h_seq, 8)
     return magic == DATA_MAGIC and found == sequence
@@ -50,6 +54,8 @@ cdef bint _give_back(RingState *r) noexcept nogil:
     """Put the reader's page back if it is a packet that is still to be read."""
     cdef uint64_t page = _page_of(r, rb_peek(_word(r, r.rsb_id)))
     cdef uint64_t sequence, position, consumed, ahead
+    if page >= r.nr_pages:
+        return False
     memcpy(&sequence, r.base + r.data + page * r.size + r.h_seq, 8)
     position = sequence << r.size_order
     consumed = rb_load(_word(r, r.consumed))

@@ -110,6 +110,26 @@ def test_a_failed_write_releases_nothing_and_can_be_repeated(
     assert os.fstat(data.fileno()).st_size == 4096
 
 
+def test_a_failed_write_leaves_nothing_in_the_files(
+    ring: TestRing, data: IO[bytes], index: IO[bytes]
+) -> None:
+    """In overwrite mode other packets may come next: what is behind them must be the end."""
+    for number, now in enumerate((2000, 3000)):
+        ring.packet(now)
+        ring.poke(number, "events_discarded", 5 + 2 * number)
+    rings = RingSet()
+    rings.add(ring.ring)
+    with open("/dev/full", "wb", buffering=0) as full:
+        ring.ring.assign(data.fileno(), full.fileno())
+        assert pump(rings)[0] == PUMP_STOPPED
+    assert os.fstat(data.fileno()).st_size == 0
+    ring.ring.assign(data.fileno(), index.fileno())
+    assert pump(rings)[0] == PUMP_IDLE
+    # Nor does the first one say what was known from the second.
+    assert [entry[5] for entry in entries(index)] == [5, 7]
+    assert os.fstat(data.fileno()).st_size == 2 * 4096
+
+
 def test_events_discarded_never_decreases(
     ring: TestRing, data: IO[bytes], index: IO[bytes]
 ) -> None:
