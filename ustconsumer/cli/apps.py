@@ -6,10 +6,12 @@ from __future__ import annotations
 import argparse
 
 from ustconsumer.cli.context import Context
+from ustconsumer.cli.terminal import folded, on_terminal
 
 __all__ = ["configure", "run"]
 
-_TITLES = ("PID", "UID", "NAME", "ABI", "BITS", "TRACER", "STATE", "SESSIONS", "REASON")
+_TITLES = ("PID", "UID", "NAME", "ABI", "BITS", "TRACER", "STATE", "SESSIONS")
+_REASON = "REASON"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +31,19 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         version = app.tracer or "-"
         rows.append(
             (
-                *(str(app.pid), str(app.uid), app.name, app.abi, str(app.bits), version),
-                *(app.state, sessions, app.reason),
+                *(str(app.pid), str(app.uid), app.name, app.abi or "-", str(app.bits or "-")),
+                *(version, app.state, sessions),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        context.say("  ".join(cells).rstrip())
+    reasons = [_REASON, *(app.reason for app in applications)]
+    below = on_terminal()
+    for number, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        if not below:
+            context.say(f"{cells}  {reason}".rstrip())
+            continue
+        context.say(cells.rstrip())
+        # Sentences make no column: below their row they leave the table readable.
+        if number and reason:
+            context.say("\n".join(folded(" " * (widths[0] + 2), reason)))

@@ -13,8 +13,9 @@ def warn_of_losses(session: Session, context: Context) -> None:
     """Say if events of a session were discarded; as with ``lttng``, no failure of the command."""
     lost = sum(channel.discarded for channel in session.info().channels)
     if lost:
+        events = "1 event was" if lost == 1 else f"{lost} events were"
         context.warn(
-            f"{lost} events were discarded in session {session.name}: "
+            f"{events} discarded in session {session.name}: "
             "use more or larger sub-buffers (--num-subbuf, --subbuf-size)",
             harmless=True,
         )

@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
-from ustconsumer.protocol.control import ChannelInfo, EventInfo, SessionInfo
+from collections.abc import Iterable
+
+from ustconsumer.cli.terminal import folded
+from ustconsumer.protocol.control import (
+    ChannelInfo,
+    EventInfo,
+    SessionInfo,
+    StreamInfo,
+)
 
 __all__ = ["describe_session", "shown_state"]
 
@@ -20,12 +28,15 @@ def describe_session(info: SessionInfo) -> str:
     lines = [f"Recording session {info.name}: [{shown_state(info)}]"]
     lines += [f"    Trace output: {info.output}", ""]
     lines += [f"    Consumer:     {_consumer(info)}", f"    Processes:    {len(info.processes)}"]
-    lines += [f"    Slow:         {line}" for line in info.slow]
-    lines += [f"    Problem:      {line}" for line in info.problems]
+    lines += _written(info)
+    for label, texts in (("Slow", info.slow), ("Problem", info.problems)):
+        for text in texts:
+            lines += folded(f"    {label + ':':<14}", text)
     lines += ["", "=== Domain: User space ===", "", f"Buffering scheme: {_scheme(info)}", ""]
     lines += ["Channels:", "-------------"]
     for channel in info.channels:
-        lines += _channel(channel)
+        streams = [stream for stream in info.streams if stream.channel == channel.name]
+        lines += _channel(channel, streams)
     if not info.channels:
         lines += ["None", ""]
     return "\n".join(lines[:-1])
@@ -37,13 +48,34 @@ def _consumer(info: SessionInfo) -> str:
     return f"{info.consumer.kind} (pid {info.consumer.pid})"
 
 
+def _written(info: SessionInfo) -> list[str]:
+    if info.consumer is None:
+        return []
+    stats, lines = info.consumer.stats, []
+    # Counted at each stop.
+    if stats.packets and info.state != "active":
+        lines.append(f"    Written:      {stats.packets} packets, {stats.bytes} bytes")
+    if stats.repaired:
+        lines += folded(
+            "    Repaired:     ",
+            f"{stats.repaired} packets that a killed process had left unfinished",
+        )
+    if stats.unwritten_bytes:
+        lines += folded(
+            "    Not written:  ",
+            f"{stats.unwritten_events} events, {stats.unwritten_bytes} bytes that the output did "
+            "not take",
+        )
+    return lines
+
+
 def _scheme(info: SessionInfo) -> str:
     # One for all channels of a session, as with LTTng.
     per_process = any(channel.options.buffers == "pid" for channel in info.channels)
     return "per-process" if per_process else "per-user"
 
 
-def _channel(channel: ChannelInfo) -> list[str]:
+def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
     options = channel.options
     lines = [f"- {channel.name}: [{_enabled(channel.enabled)}]", "", "    Attributes:"]
     lines += [
@@ -60,11 +92,19 @@ def _channel(channel: ChannelInfo) -> list[str]:
         "",
         "    Statistics:",
         f"      Discarded events: {channel.discarded}",
+        *_reasons(streams),
         "",
         "    Recording event rules:",
     ]
     lines += [f"      {_event(event)}" for event in channel.events] or ["      None"]
     return [*lines, ""]
+
+
+def _reasons(streams: Iterable[StreamInfo]) -> list[str]:
+    """Return why events were discarded, where it is not for want of room."""
+    too_big = sum(stream.lost_big for stream in streams)
+    # No number of sub-buffers helps these.
+    return [f"        too big for a sub-buffer: {too_big}"] if too_big else []
 
 
 def _event(event: EventInfo) -> str:

@@ -9,7 +9,14 @@ import os
 import signal
 import sys
 
-__all__ = ["HelpFormatter", "interrupt_ends", "interrupt_raises", "open_standard_streams"]
+__all__ = [
+    "HelpFormatter",
+    "folded",
+    "interrupt_ends",
+    "interrupt_raises",
+    "on_terminal",
+    "open_standard_streams",
+]
 
 
 def open_standard_streams() -> None:
@@ -46,6 +53,33 @@ def interrupt_raises() -> None:
     """Have KeyboardInterrupt again, for verbs that start processes and must end them."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at our standard output."""
+    return sys.stdout.isatty()
+
+
+def folded(label: str, text: str) -> list[str]:
+    """Return ``text`` behind a label in lines that fit the terminal, the others below the text.
+
+    Where no terminal is, it is one line, for whoever searches in it.
+    """
+    if not on_terminal():
+        return [label + text]
+    import textwrap
+
+    indent = " " * len(label)
+    # A terminal of a few columns: rather too long than a word a line.
+    width = max(_columns() - 1, len(label) + 20)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=label,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class HelpFormatter(argparse.HelpFormatter):

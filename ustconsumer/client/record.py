@@ -237,11 +237,20 @@ def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
         return None
 
 
+def _note_repairs(session: Session, note: Callable[[str], None]) -> None:
+    consumer = session.info().consumer
+    if consumer is not None and consumer.stats.repaired:
+        count = consumer.stats.repaired
+        packets = "1 packet" if count == 1 else f"{count} packets"
+        note(f"{packets} repaired: a process was killed while it wrote an event")
+
+
 def _finish(session: Session, place: Path, note: Callable[[str], None]) -> Totals | None:
     try:
         for line in session.stop():
             note(line)
         totals = _count(session, note)
+        _note_repairs(session, note)
         for line in session.destroy():
             note(line)
     except ConnectionClosedError as error:
