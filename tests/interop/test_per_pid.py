@@ -269,6 +269,26 @@ def test_programs_come_and_go_without_an_end(rundir: Rundir, apps: Apps) -> None
         session.destroy()
 
 
+@pytest.mark.peers("lttng", "lttng-sessiond")
+def test_a_provider_that_is_loaded_again(user_rundir: Rundir, apps: Apps) -> None:
+    """The process registers its events once more: LTTng refuses that, and records no more."""
+    command = [apps.late, apps.late_provider, "10", "3"]
+    preload = ["env", "LD_PRELOAD=liblttng-ust-fork.so"]
+    with lttng_record([*preload, *command], channel=["--buffers-pid"]) as directory:
+        theirs = babeltrace2_text(directory).lines
+    output = user_rundir.home / "ours"
+    result = user_rundir.drtrace("record", "-o", output, "--buffers-pid", "--", *command)
+    assert (result.returncode, result.stderr) == (0, "")
+    ours = babeltrace2_text(output).lines
+    for lines, events in ((theirs, 10), (ours, 30)):
+        found = [
+            int(match[1])
+            for line in lines
+            if (match := re.search(r"late:tick: .* seq = (\d+)", line))
+        ]
+        assert found == list(range(events))
+
+
 def test_a_session_has_one_kind_of_buffers(rundir: Rundir) -> None:
     rundir.drtrace("--rundir", rundir.path, "create", "mixed", "-o", rundir.home / "t")
     first = rundir.drtrace("--rundir", rundir.path, "enable-channel", "--buffers-pid", "one")
