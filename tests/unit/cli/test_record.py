@@ -11,6 +11,7 @@ from ustconsumer.cli import main
 from ustconsumer.client import record
 from ustconsumer.client.record import Recording
 from ustconsumer.client.totals import Totals
+from ustconsumer.protocol.control import ChannelOptions
 
 LOSSLESS = Totals(recorded=1, discarded=0, processes=1, packets=1, bytes=1)
 LOSSY = Totals(recorded=2, discarded=1, processes=2, packets=2, bytes=2)
@@ -52,3 +53,69 @@ def test_status_and_last_lines(
     assert main(["record", *(["--strict"] if strict else []), "true"]) == expected
     text = TEXT[totals.recorded if totals else 0]
     assert capsys.readouterr() == (f"{text}\n/t\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            [],
+            {
+                "events": ["*"],
+                "contexts": ("vpid", "vtid", "procname"),
+                "channel": ChannelOptions(),
+                "wait_all": False,
+                "preload": [],
+                "variables": None,
+                "workers": 0,
+                "direct": False,
+            },
+        ),
+        (["--wait-all"], {"wait_all": True}),
+        (["--workers=3", "--direct"], {"workers": 3, "direct": True}),
+        (["--preload=libc,dl", "--preload", "none"], {"preload": ["libc", "dl", "none"]}),
+        (["-e", "a:*,b:*", "-e", "c:*", "-c", "ip"], {"events": ["a:*", "b:*", "c:*"]}),
+        (["-c", "ip,vtid", "-c", "cpu_id"], {"contexts": ["ip", "vtid", "cpu_id"]}),
+        (
+            ["--overwrite", "--buffers-pid"],
+            {"channel": ChannelOptions(mode="overwrite", buffers="pid", subbuf_size=16384)},
+        ),
+        (
+            ["--profile=ros2", "-e", "mine:*", "-c", "ip,vpid", "--num-subbuf=4"],
+            {
+                "events": ["ros2:*", "mine:*"],
+                "contexts": ["vpid", "vtid", "procname", "ip"],
+                "channel": ChannelOptions(subbuf_size=32768, num_subbuf=4, read_timer_us=200),
+            },
+        ),
+        (["--profile=cpp", "--preload=libc"], {"preload": ["cyg", "dl", "libc"]}),
+        (
+            ["--profile=dotnet"],
+            {
+                "events": ["DotNETRuntime:*"],
+                "variables": {
+                    f"{prefix}_{name}": "1"
+                    for prefix in ("DOTNET", "COMPlus")
+                    for name in ("LTTng", "EnableEventLog")
+                },
+            },
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_asked_for(
+    options: list[str],
+    expected: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def recorded(command: list[str], **options: Any) -> Recording:
+        asked.update(options)
+        return Recording(
+            command=command, status=0, output="/t", seconds=0, totals=LOSSLESS, warnings=[]
+        )
+
+    monkeypatch.setattr(record, "record_command", recorded)
+    assert main(["record", *options, "true"]) == 0
+    assert {name: asked[name] for name in expected} == expected
