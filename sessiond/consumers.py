@@ -86,7 +86,8 @@ class Consumers:
         uid, gid = session.uid, session.gid
         if os.geteuid() != 0:
             uid, gid = os.geteuid(), os.getegid()
-        number = self._spawner.spawn(session.name, program, uid, gid)
+        # By its id: users may have sessions of the same name.
+        number = self._spawner.spawn(session.id, program, uid, gid)
         child = _Child(recording, program, self._loop.create_future(), deaths)
         self._children[number] = child
         return child

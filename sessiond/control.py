@@ -130,9 +130,11 @@ class Control:
         self._host.registry.add(session)
         try:
             self._host.open(session)
-        except QuotaError as error:
+        except BaseException as error:
             self._host.registry.remove(session)
-            raise CommandError(str(error)) from None
+            if isinstance(error, QuotaError):
+                raise CommandError(str(error)) from None
+            raise
         return Done()
 
     async def destroy(self, client: Client, request: DestroySession) -> Message:
@@ -297,11 +299,18 @@ class Control:
         return self._host.access.may_manage(client.peer.uid, session.uid)
 
     def _session(self, client: Client, name: str) -> Session:
-        """Return a session; another user's is as if it were not there."""
-        session = self._host.registry.sessions.get(name)
-        if session is None or not self._may_manage(client, session):
-            raise CommandError(f"session {name!r} not found", "no-such-session")
-        return session
+        """Return a session by name or id; another user's is as if it were not there."""
+        named = self._host.registry.named(name, client.peer.uid)
+        found = [session for session in named if self._may_manage(client, session)]
+        if not found:
+            raise _not_found(name)
+        if len(found) > 1:
+            uids = ", ".join(str(session.uid) for session in found)
+            raise CommandError(
+                f"several users (uids {uids}) have a session {name}: give its id instead, "
+                "`drtrace --json list` shows it"
+            )
+        return found[0]
 
     @contextlib.asynccontextmanager
     async def _changing(self, client: Client, name: str) -> AsyncIterator[Session]:
@@ -309,7 +318,13 @@ class Control:
         session = self._session(client, name)
         async with self._host.recording(session).lock:
             # Another may have destroyed it while we waited.
-            yield self._session(client, name)
+            if session.state == "destroyed":
+                raise _not_found(name)
+            yield session
+
+
+def _not_found(name: str) -> CommandError:
+    return CommandError(f"session {name!r} not found", "no-such-session")
 
 
 def _check_event(event: EventInfo) -> None:

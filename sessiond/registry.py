@@ -187,10 +187,10 @@ def _key(info: EventInfo) -> tuple[object, ...]:
 
 
 class Registry:
-    """Every session that is not destroyed, by name."""
+    """Every session that is not destroyed; each user has names of their own."""
 
     def __init__(self) -> None:
-        self.sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[int, str], Session] = {}
         self.revision = 0
 
     def changed(self) -> int:
@@ -199,18 +199,25 @@ class Registry:
         return self.revision
 
     def add(self, session: Session) -> None:
-        """Add a session; raises `CommandError` if the name is taken."""
-        if session.name in self.sessions:
+        """Add a session; raises `CommandError` if its user has one of that name."""
+        if (session.uid, session.name) in self._sessions:
             raise CommandError(
                 f"session {session.name} exists already: destroy it or choose another name",
                 "session-exists",
             )
-        self.sessions[session.name] = session
+        self._sessions[session.uid, session.name] = session
+
+    def named(self, name: str, uid: int) -> list[Session]:
+        """Return the sessions a user may mean: the own one, else all with that name or id."""
+        own = self._sessions.get((uid, name))
+        if own is not None:
+            return [own]
+        return [session for session in self if name in (session.name, session.id)]
 
     def remove(self, session: Session) -> None:
         """Forget a destroyed session; its name is free again."""
-        if self.sessions.get(session.name) is session:
-            del self.sessions[session.name]
+        if self._sessions.get((session.uid, session.name)) is session:
+            del self._sessions[session.uid, session.name]
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(tuple(self.sessions.values()))
+        return iter(tuple(self._sessions.values()))

@@ -83,7 +83,7 @@ def spawned_after(*deaths: tuple[int, int], holder: int | None = None) -> int:
                 recording.detach(recording.lease)
                 attach(recording, _PIDS + len(spawner.spawned))
         consumers.close()
-        assert set(spawner.spawned) == {("s", PROGRAM)}
+        assert set(spawner.spawned) == {(recording.session.id, PROGRAM)}
         recording.close()
         return len(spawner.spawned)
 

@@ -139,6 +139,53 @@ def test_a_session_of_another_user_is_not_there(host: Host, request_: Message) -
     assert ask(host, MINE, ListSessions(session="s")).sessions[0].channels == []
 
 
+def test_a_name_that_another_user_has_is_free(host: Host) -> None:
+    for uid in (MINE, THEIRS):
+        ask(host, uid, CreateSession(name="s", output=f"/{uid}"))
+    with pytest.raises(CommandError) as taken:
+        ask(host, MINE, CreateSession(name="s", output=""))
+    assert taken.value.kind == "session-exists"
+    for uid in (MINE, THEIRS):
+        (mine,) = ask(host, uid, ListSessions(session="s")).sessions
+        assert mine.output == f"/{uid}"
+    # Root may mean either, and has to say which.
+    with pytest.raises(CommandError, match=r"several users \(uids 1000, 1001\)"):
+        ask(host, ROOT, DestroySession(session="s"))
+    for session in ask(host, ROOT, ListSessions()).sessions:
+        (same,) = ask(host, ROOT, ListSessions(session=session.id)).sessions
+        assert same.uid == session.uid
+    # Its id does not help who may not see it.
+    with pytest.raises(CommandError) as refused:
+        ask(host, THEIRS, ListSessions(session=ask(host, MINE, ListSessions()).sessions[0].id))
+    assert refused.value.kind == "no-such-session"
+    ask(host, THEIRS, DestroySession(session="s"))
+    assert [session.uid for session in ask(host, ROOT, ListSessions()).sessions] == [MINE]
+
+
+def test_who_waited_for_a_session_that_was_destroyed_does_not_get_its_successor(
+    host: Host,
+) -> None:
+    ask(host, MINE, CreateSession(name="s", output="/old"))
+    (session,) = host.registry.named("s", MINE)
+
+    async def scenario() -> None:
+        handlers = Control(host).handlers()  # type: ignore[arg-type]
+        async with host.recording(session).lock:
+            waiting = asyncio.ensure_future(
+                handlers[DestroySession](Asker(MINE), DestroySession(session="s"))  # type: ignore[arg-type]
+            )
+            await asyncio.sleep(0)
+            session.step("destroy")
+            host.registry.remove(session)
+            host.discard(session)
+            await handlers[CreateSession](Asker(MINE), CreateSession(name="s", output="/new"))  # type: ignore[arg-type]
+        with pytest.raises(CommandError, match="not found"):
+            await waiting
+
+    asyncio.run(scenario())
+    assert [session.output for session in host.registry] == ["/new"]
+
+
 def test_users_see_what_is_theirs_and_root_all(host: Host) -> None:
     for uid, name in ((MINE, "mine"), (THEIRS, "theirs")):
         assert isinstance(ask(host, uid, CreateSession(name=name, output="")), Done)
@@ -166,7 +213,7 @@ def test_who_may_end_the_registry(host: Host) -> None:
 
 def test_the_end_of_the_registry_waits_for_the_verb_that_destroys_a_session(host: Host) -> None:
     ask(host, MINE, CreateSession(name="s", output=""))
-    session = host.registry.sessions["s"]
+    (session,) = host.registry.named("s", MINE)
 
     async def scenario() -> list[str]:
         async with host.recording(session).lock:

@@ -51,7 +51,7 @@ def test_every_state_can_be_left_but_the_last() -> None:
 def test_names_are_unique_until_destroyed(session: Session) -> None:
     registry = Registry()
     registry.add(session)
-    twin = Session(name="s", uid=0, gid=0, output="")
+    twin = Session(name="s", uid=session.uid, gid=0, output="")
     with pytest.raises(CommandError) as refused:
         registry.add(twin)
     assert refused.value.kind == "session-exists"
@@ -60,6 +60,20 @@ def test_names_are_unique_until_destroyed(session: Session) -> None:
     registry.remove(session)
     registry.add(twin)
     assert list(registry) == [twin]
+
+
+def test_each_user_has_names_of_their_own(session: Session) -> None:
+    registry = Registry()
+    twin = Session(name="s", uid=1001, gid=1001, output="")
+    registry.add(session)
+    registry.add(twin)
+    assert registry.named("s", 1000) == [session]
+    assert registry.named("s", 1001) == [twin]
+    # Who has none may mean any of them; an id is one session's only.
+    assert registry.named("s", 0) == [session, twin]
+    assert registry.named(twin.id, 0) == [twin]
+    registry.remove(session)
+    assert registry.named("s", 1000) == [twin]
 
 
 def test_channels_are_numbered_in_order(session: Session) -> None:
