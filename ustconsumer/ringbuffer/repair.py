@@ -268,7 +268,7 @@ class _Subbuf:
             "timestamp_end": max(memory.load_ts_end(self._index), begin),
             "content_size": content * 8,
             "packet_size": -(-content // layout.page_size) * layout.page_size * 8,
-            "events_discarded": memory.lost(),
+            "events_discarded": self._lost(),
         }
         self._packet.put_all(memory.view, self._start, ending)
         memory.store_count(self._index, geometry.turn(self._position) + 1)
@@ -280,3 +280,14 @@ class _Subbuf:
         full = self._base + size & MASK
         memory.store_seq(self._index, full)
         memory.store_cc_sb(self._index, full)
+
+    def _lost(self) -> int:
+        """Return the events lost by the end of this packet, as far as it has to tell.
+
+        When it was closed is past. A later packet says more; the reader takes care that
+        the count never goes back.
+        """
+        memory, geometry = self._memory, self._memory.geometry
+        following = self._position + geometry.subbuf_size & MASK
+        later = before(following, memory.load("offset"))
+        return 0 if later else memory.lost()

@@ -257,6 +257,7 @@ class Trial:
         assert switch(self.producer, True, self.tick()) in (True, False)
         self.drain()
         assert self.memory.lost() == lost, self.seed
+        assert self.discarded == lost, self.seed
 
 
 @pytest.fixture(params=[(False, 4), (True, 4), (False, 2), (True, 2)], ids=str)
@@ -461,3 +462,17 @@ def test_counters_that_contradict_each_other_are_not_repaired(trial: Trial, coun
         trial.memory.store_data_size(trial.memory.page_of(trial.memory.load_id(index)), 5)
     with pytest.raises(RingBufferError):
         trial.repair()
+
+
+def test_losses_are_told_by_the_packets_behind(trial: Trial) -> None:
+    """Those at the hole come later than the packet with the hole."""
+    to_room(trial, 3000)
+    trial.die(2)
+    while trial.write() == 0:
+        pass
+    assert trial.memory.lost() == 1
+    trial.repair()
+    trial.drain()
+    assert trial.discarded == 0
+    trial.goes_on()
+    trial.check()

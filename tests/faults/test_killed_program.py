@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Programs killed in the middle of a write: what they committed, and what others write on."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text, discarded
+from helpers.registry import RunningRegistry, running_registry, until
+from helpers.ringwriter import Reservation, RingWriter
+from helpers.rundir import Rundir
+
+from ustconsumer.abi.ring import RING_LAYOUTS
+from ustconsumer.client.session import Session
+from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.ringbuffer.commit import Producer
+from ustconsumer.ringbuffer.geometry import Geometry
+from ustconsumer.ringbuffer.memory import StreamMemory
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+
+SMALL = 4096
+ENDLESS = 2_000_000_000
+_TICK = re.compile(r"vpid = (\d+)\b.* seq = (\d+), thread = 0, text = \"flood\" \}$")
+_OVERWRITTEN = re.compile(r"WARNING: Tracer discarded \d+ packets? ")
+
+
+def ticks(output: Path) -> tuple[dict[int, list[int]], int]:
+    """Return the numbers of the events of each process, and how many were discarded."""
+    reading = babeltrace2_text(output)
+    # Overwritten packets are no error.
+    lines = [line for line in reading.stderr.splitlines() if not _OVERWRITTEN.match(line)]
+    found: dict[int, list[int]] = {}
+    for line in reading.lines:
+        if "flood:tick" in line:
+            match = _TICK.search(line)
+            assert match, line
+            found.setdefault(int(match[1]), []).append(int(match[2]))
+    return found, discarded("\n".join(lines))
+
+
+def lost(session: Session) -> int:
+    return sum(s.lost_full + s.lost_wrap + s.lost_big for s in session.info().streams)
+
+
+def repaired(session: Session) -> int:
+    consumer = session.info().consumer
+    assert consumer is not None
+    return consumer.stats.repaired
+
+
+@contextmanager
+def recording(
+    registry: RunningRegistry, output: Path, num_subbuf: int = 4, mode: str = "discard"
+) -> Iterator[Session]:
+    session = registry.client.create("killed", output)
+    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=num_subbuf, mode=mode)
+    session.enable_channel("chan", options)
+    session.enable_event("flood:tick", "chan")
+    session.add_context(["vpid"])
+    session.start()
+    yield session
+    session.destroy()
+
+
+class Waiting:
+    """A flood that has its buffers and waits for a file before it writes."""
+
+    def __init__(
+        self, registry: RunningRegistry, rundir: Rundir, apps: Apps, count: int, name: str
+    ):
+        self.file = rundir.home / name
+        self.process = rundir.start([apps.flood, str(count), "--wait-start", self.file])
+        pid = self.process.pid
+        until(
+            lambda: pid in (known := registry.applications()) and known[pid].sessions,
+            "the program has its buffers",
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def go(self) -> None:
+        self.file.touch()
+
+    def run(self) -> None:
+        self.go()
+        assert self.process.wait() == 0
+
+
+def kill_while_writing(rundir: Rundir, apps: Apps, session: Session, choose: random.Random) -> int:
+    """Kill a program at full speed, at a random moment; return its pid."""
+    before = sum(stream.produced for stream in session.info().streams)
+    victim = rundir.start([apps.flood, str(ENDLESS)])
+    some = before + choose.randrange(1, 200_000)
+    until(lambda: sum(s.produced for s in session.info().streams) > some, "the program writes")
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    return victim.pid
+
+
+def check_victim(numbers: list[int], lost_before: int) -> None:
+    """A process that is killed has no gaps but what was counted as discarded."""
+    assert numbers == sorted(set(numbers))
+    gaps = numbers[-1] + 1 - len(numbers) if numbers else 0
+    assert gaps <= lost_before
+
+
+@pytest.mark.repeat(ci=3, soak=100)
+def test_alone(rundir: Rundir, apps: Apps, repeat: int) -> None:
+    choose = random.Random(repeat)  # noqa: S311 - no secret
+    with running_registry(rundir) as registry:
+        for run in range(repeat):
+            output = rundir.home / f"alone-{run}"
+            with recording(registry, output, choose.choice([2, 4, 64])) as session:
+                pid = kill_while_writing(rundir, apps, session, choose)
+                before = lost(session)
+                assert session.stop() == []
+            found, _ = ticks(output)
+            assert set(found) <= {pid}
+            check_victim(found.get(pid, []), before)
+
+
+@pytest.mark.repeat(ci=3, soak=100)
+def test_beside_another_that_writes_afterwards(rundir: Rundir, apps: Apps, repeat: int) -> None:
+    """Whatever the killed one left: the survivor's recorded + discarded = emitted."""
+    choose, count, total = random.Random(repeat), 20_000, 0  # noqa: S311 - no secret
+    with running_registry(rundir) as registry:
+        for run in range(repeat):
+            output = rundir.home / f"after-{run}"
+            with recording(registry, output) as session:
+                survivor = Waiting(registry, rundir, apps, count, f"go-{run}")
+                pid = kill_while_writing(rundir, apps, session, choose)
+                before = lost(session)
+                survivor.run()
+                assert session.stop() == []
+                after = lost(session)
+                total += repaired(session)
+                # Writers go through every sub-buffer again.
+                wrap = sum(stream.lost_wrap for stream in session.info().streams)
+                session.start()
+                assert rundir.run([apps.flood, str(count)]).returncode == 0
+                assert session.stop() == []
+                assert sum(stream.lost_wrap for stream in session.info().streams) == wrap
+                last = lost(session)
+            found, counted = ticks(output)
+            check_victim(found.pop(pid, []), before)
+            assert len(found.pop(survivor.pid)) + after - before == count
+            (numbers,) = found.values()
+            assert len(numbers) + last - after == count
+            assert counted == last
+    print(f"{repeat} programs killed, {total} packets repaired")
+
+
+@pytest.mark.repeat(ci=3, soak=100)
+@pytest.mark.parametrize("mode", ["discard", "overwrite"])
+def test_beside_another_that_writes_at_the_same_time(
+    rundir: Rundir, apps: Apps, mode: str, repeat: int
+) -> None:
+    choose, count = random.Random(repeat), 400_000  # noqa: S311 - no secret
+    with running_registry(rundir) as registry:
+        for run in range(repeat):
+            output = rundir.home / f"same-{run}"
+            with recording(registry, output, mode=mode) as session:
+                survivor = Waiting(registry, rundir, apps, count, f"go-{run}")
+                survivor.go()
+                pid = kill_while_writing(rundir, apps, session, choose)
+                assert survivor.process.wait() == 0
+                assert session.stop() == []
+                lost_both = lost(session)
+            found, counted = ticks(output)
+            assert set(found) <= {pid, survivor.pid}
+            victim = found.get(pid, [])
+            assert victim == sorted(set(victim))
+            mine = found.get(survivor.pid, [])
+            assert mine == sorted(set(mine))
+            assert counted == lost_both
+            if mode == "discard":
+                gaps = victim[-1] + 1 - len(victim) if victim else 0
+                # What is left over are those that the killed one lost at its very end.
+                assert lost_both - gaps - (count - len(mine)) >= 0
+
+
+# -- holes made on purpose -----------------------------------------------------------------
+
+
+def leave_holes(pid: int, geometry: Geometry) -> int:
+    """Reserve an event in each of a process's buffers, and never commit it; return how many."""
+    holes = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if not os.readlink(entry).startswith("/memfd:ust-chan_"):
+                continue
+        except FileNotFoundError:
+            continue  # it goes on setting itself up
+        fd = os.open(entry, os.O_RDWR)
+        with mmap.mmap(fd, geometry.file_size) as shared:
+            memory = StreamMemory(shared, geometry)
+            header = memory.geometry.layout.packet.get_all(memory.view, geometry.data)
+            producer = Producer(
+                memory, header["uuid"], header["stream_id"], header["stream_instance_id"]
+            )
+            now = header["timestamp_begin"]
+            reservation = RingWriter(producer).reserve(
+                0, bytes(20), max(now, memory.load("last_tsc"))
+            )
+            assert isinstance(reservation, Reservation)
+            memory.release()
+        os.close(fd)
+        holes += 1
+    assert holes
+    return holes
+
+
+GEOMETRY = Geometry(RING_LAYOUTS["ust-9-x86_64"], SMALL, 4)
+
+
+@pytest.mark.parametrize("count", [0, 10, 20_000])
+def test_events_behind_a_hole_are_in_the_trace(rundir: Rundir, apps: Apps, count: int) -> None:
+    output = rundir.home / "behind"
+    with running_registry(rundir) as registry, recording(registry, output) as session:
+        survivor = Waiting(registry, rundir, apps, count, "go")
+        holes = leave_holes(survivor.pid, GEOMETRY)
+        survivor.run()
+        assert session.stop() == []
+        assert repaired(session) == holes
+        discards = lost(session)
+    found, counted = ticks(output)
+    assert len(found.get(survivor.pid, [])) + discards == count
+    assert counted == discards
+    if count < 100:
+        assert discards == 0
+
+
+def test_a_stopped_writer_is_named_and_waited_for(rundir: Rundir, apps: Apps) -> None:
+    output, count = rundir.home / "stopped", 5000
+    with running_registry(rundir) as registry, recording(registry, output) as session:
+        stopped = Waiting(registry, rundir, apps, 10, "go")
+        leave_holes(stopped.pid, GEOMETRY)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        other = rundir.start([apps.flood, str(count)])
+        assert other.wait() == 0
+        line = f"application 'flood' (pid {stopped.pid}) has not answered: it may still write"
+        until(lambda: any(line in each for each in session.info().problems), "it is named")
+        assert line in rundir.drtrace("--rundir", rundir.path, "status", "-s", "killed").stdout
+        held = [s for s in session.info().streams if s.produced - s.consumed >= 3 * SMALL]
+        assert held
+        os.kill(stopped.pid, signal.SIGCONT)
+        until(
+            lambda: all(s.produced - s.consumed < SMALL for s in session.info().streams),
+            "the holes are repaired",
+        )
+        assert not session.info().problems
+        stopped.run()
+        assert session.stop() == []
+        discards = lost(session)
+    found, counted = ticks(output)
+    assert len(found[stopped.pid]) + len(found[other.pid]) + discards == count + 10
+    assert counted == discards
