@@ -103,11 +103,13 @@ class Recording:
         try:
             self._quotas.take("memory", owner.uid, trace.size)
         except BaseException:
+            self._paths.discard(trace.path)
             trace.close()
             raise
         try:
             await asyncio.to_thread(trace.allocate)
         except BaseException:
+            self._paths.discard(trace.path)
             self._let_go(trace)
             raise
         if self._closed:
@@ -236,7 +238,7 @@ class Recording:
         ]
         lost = {channel.name: self._past.lost(channel.id) for channel in session.channels}
         for stream in streams:
-            lost[stream.channel] += stream.lost
+            lost[stream.channel] = min(lost[stream.channel] + stream.lost, MAX_COUNT)
         return SessionInfo(
             name=session.name,
             id=session.id,

@@ -22,6 +22,7 @@ from sessiond.registry import Session
 from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
 from sessiond.traces import Trace
+from ustconsumer.errors import RingBufferError
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import (
     ChannelOptions,
@@ -124,6 +125,25 @@ def test_directories_of_processes(play: Callable[..., None]) -> None:
         assert uid.path == f"ust/uid/{UID}/64-bit"
         ids = [stream.id for each in (first, again, other, uid) for stream in each.streams]
         assert ids == list(range(4 * 2 * possible_cpus()))
+
+    play(scenario)
+
+
+def test_a_directory_that_was_not_used_is_free(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no memory, and at the next change of the session there is."""
+
+    async def scenario(recording: Recording) -> None:
+        def fail(trace: Trace) -> None:
+            raise RingBufferError("no memory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trace, "allocate", fail)
+            with pytest.raises(RingBufferError):
+                await recording.trace_for(owner(1))
+        trace = await recording.trace_for(owner(1))
+        assert trace.path == "ust/pid/prog-1000-20261122-200338"
 
     play(scenario)
 
