@@ -144,6 +144,16 @@ def test_clear_forgets_what_was_delivered(stream: Stream) -> None:
     assert not stream.ring.get_next()
 
 
+def test_one_of_two_committers_delivers(stream: Stream) -> None:
+    """Both may see the full count, which is added to and then loaded: the first one is elected."""
+    stream.writer.write(0, b"x", 300)
+    stream.memory.store_cc_sb(0, 1)
+    assert stream.ring.switch(False, 301)
+    assert stream.memory.load_cc_sb(0) == 1
+    assert stream.memory.load_count(0) == 0
+    assert not stream.ring.readable()
+
+
 # -- memory that lies ---------------------------------------------------------------------
 
 
