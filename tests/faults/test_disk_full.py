@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import struct
 from pathlib import Path
@@ -94,3 +95,65 @@ def test_it_goes_on_by_itself_when_there_is_room(rundir: Rundir, apps: Apps, siz
         assert sequences(index) == list(range(len(sequences(index)))), index
     reading = babeltrace2_text(output)
     assert len(reading.lines) + discarded(reading.stderr) == 3 * EVENTS
+
+
+#: A small disk, for whoever may mount one.
+SMALL = 'mount -t tmpfs -o size=1m none {0} && exec "$@"'
+
+
+def drtrace_on_a_small_disk(rundir: Rundir, place: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run ``drtrace`` with an output that never has room for more than a few packets."""
+    place.mkdir()
+    argv = rundir.drtrace_argv(*arguments)
+    if os.getuid() == 0:
+        # A mount of its own: it is gone with the last process that sees it.
+        shell = ["unshare", "-m", "sh", "-c", SMALL.format(place), "sh", *argv]
+    else:
+        # Every file is small, and so what is in it.
+        shell = ["sh", "-c", 'ulimit -f 1024; exec "$@"', "sh", *argv]
+    result = rundir.run(shell)
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_what_a_full_disk_never_took_is_counted(rundir: Rundir, apps: Apps) -> None:
+    events = 100_000
+    status, stdout, stderr = drtrace_on_a_small_disk(
+        rundir,
+        rundir.home / "small",
+        *("record", "--strict", "-o", str(rundir.home / "small" / "trace"), "-e", "flood:*"),
+        *("--", str(apps.flood), str(events)),
+    )
+    summary = re.match(r"(\d+) events recorded, (\d+) discarded, 1 process,", stdout)
+    assert summary, (stdout, stderr)
+    assert int(summary[1]) + int(summary[2]) == events
+    assert int(summary[2]) > 0
+    assert status == 3
+    # The fact, and what it cost: once each.
+    first, last = stderr.splitlines()
+    assert first.endswith("; events are discarded meanwhile")
+    left = re.search(r": (\d+) bytes with (\d+) events are left in the buffers, not written", last)
+    assert left, stderr
+    assert 0 < int(left[2]) <= int(summary[2])
+
+
+def test_an_ended_trace_waits_for_room(rundir: Rundir, apps: Apps) -> None:
+    """Buffers of a process that is gone stay until the output takes what is in them."""
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        session = registry.client.create("s", output)
+        options = ChannelOptions(subbuf_size=16384, num_subbuf=4, buffers="pid")
+        session.enable_channel("chan", options)
+        session.enable_event("flood:tick", "chan")
+        session.start()
+        consumer = session.info().consumer
+        assert consumer is not None
+        room(consumer.pid, 0)
+        for _ in range(3):
+            assert rundir.run([apps.flood, "100"]).returncode == 0
+        until(lambda: len(session.info().problems) == 1, "the output takes nothing")
+        room(consumer.pid, -1)
+        until(lambda: not session.info().streams, "what was waiting is written")
+        session.stop()
+        session.destroy()
+    reading = babeltrace2_text(output)
+    assert (len(reading.lines), discarded(reading.stderr)) == (300, 0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["DEFAULT_CONTEXTS", "Recording", "record_command"]
 #: How many programs one line names.
 _MAX_NAMED = 4
 DEFAULT_CONTEXTS = ("vpid", "vtid", "procname")
+_SAID_BY = re.compile(r"^(ust-consumerd\[\d+\]|consumer): ")
 
 
 class Recording(msgspec.Struct, kw_only=True):
@@ -118,7 +120,14 @@ def record_command(
     place = default_output(name) if output is None else given_output(output)
     warnings: list[str] = []
 
+    said: set[str] = set()
+
     def note(line: str) -> None:
+        # A consumer says on its own what the registry repeats at the end.
+        fact = _SAID_BY.sub("", line)
+        if fact in said:
+            return
+        said.add(fact)
         warnings.append(line)
         if warn is not None:
             warn(line)

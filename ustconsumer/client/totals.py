@@ -37,8 +37,10 @@ def count(session: Session) -> Totals:
         A stream file contradicts itself.
     """
     info = session.info()
+    # What a full disk kept in the buffers is lost with them.
+    unwritten = 0 if info.consumer is None else info.consumer.stats.unwritten_events
     totals = Totals(
-        discarded=sum(channel.discarded for channel in info.channels),
+        discarded=sum(channel.discarded for channel in info.channels) + unwritten,
         processes=len(info.processes),
     )
     for trace in session.describe():

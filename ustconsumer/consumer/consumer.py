@@ -62,6 +62,8 @@ class Consumer:
     ) -> None:
         self._report = report
         self._problems: list[str] = []
+        #: How many of them the registry knows.
+        self._told = 0
         self._pacer = Pacer()
         self._subscription = Subscription(connection, session, kind, self._open, workers)
         made = sink(self._subscription.output) if callable(sink) else sink
@@ -143,6 +145,9 @@ class Consumer:
         self._holes.look()
         for trace in self._ends.look():
             self._subscription.trace_closed(trace, self.stats())
+        if len(self._problems) > self._told:
+            self._told = len(self._problems)
+            self._subscription.tell(self.stats())
 
     def _sleep(self) -> bool:
         """Sleep until there is something to do; return whether `stop_fd` was written."""

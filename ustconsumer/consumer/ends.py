@@ -12,7 +12,6 @@ from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.left import count_left, is_empty
 from ustconsumer.consumer.streams import Streams
 from ustconsumer.consumer.subscription import MappedStream, Subscription
-from ustconsumer.protocol.control import TraceDescription
 
 __all__ = ["Ends"]
 
@@ -58,7 +57,7 @@ class Ends:
         self._closed_at: dict[int, int] = {}
         self._left = (0, 0)
         self._lost = (0, 0)
-        self._said = ""
+        self._said: tuple[str | None, int] = (None, 0)
 
     @property
     def unwritten_bytes(self) -> int:
@@ -83,9 +82,7 @@ class Ends:
             self._switch(None)
             failed = self._drain_all(deadline, retry=not failed)
         self._streams.sync_metadata()
-        self._left = (0, 0)
-        if failed:
-            self._left = self._say_left(None, "the output takes nothing")
+        self._left = self._say_left(None) if failed else (0, 0)
 
     def _drain_all(self, deadline: float, retry: bool) -> bool:
         """Drain what is there now; return whether the output did not take it.
@@ -143,7 +140,7 @@ class Ends:
             if left and (len(self._ending) <= _MAX_WAITING if waits else now < deadline):
                 continue
             if waits:
-                lost = self._say_left(trace, "the output takes nothing")
+                lost = self._say_left(trace)
                 self._lost = (self._lost[0] + lost[0], self._lost[1] + lost[1])
             else:
                 self._name_held(left)
@@ -179,15 +176,16 @@ class Ends:
                 "what follows it is left in the buffer"
             )
 
-    def _say_left(self, trace: str | None, why: str) -> tuple[int, int]:
-        """Say and return how many bytes and events are still in the buffers."""
+    def _say_left(self, trace: str | None) -> tuple[int, int]:
+        """Say and return how many bytes and events the output did not take."""
         left = [mapped for mapped in self._streams.live(trace) if not is_empty(mapped)]
-        size, events = count_left(left, self._descriptions())
-        line = f"{size} bytes with {events} events are left in the buffers: {why}"
-        if size and line != self._said:
-            self._said = line
-            self._problem(line)
+        descriptions = self._subscription.describe()
+        size, events = count_left(left, descriptions)
+        if (trace, size) == self._said:
+            return size, max(events, self._left[1])
+        self._said = trace, size
+        counted = f" with {events} events" if descriptions else ""
+        self._problem(
+            f"{size} bytes{counted} are left in the buffers, not written: the output takes nothing"
+        )
         return size, events
-
-    def _descriptions(self) -> list[TraceDescription]:
-        return self._subscription.describe()

@@ -204,6 +204,10 @@ class Subscription:
             self.rings.unwatch(known[1].header)
             known[1].close()
 
+    def tell(self, stats: ConsumerStats) -> None:
+        """Tell the registry of a problem now: `stats` has it."""
+        self._tell(Drained(token=0, stats=stats))
+
     def trace_closed(self, trace: str, stats: ConsumerStats) -> None:
         """Tell the registry that an ended trace is complete in the sink."""
         self._tell(TraceClosed(trace=trace, stats=stats))

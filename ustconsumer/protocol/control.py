@@ -24,6 +24,7 @@ __all__ = [
     "ERROR_KINDS",
     "HEADER",
     "MAX_BODY",
+    "MAX_COUNT",
     "MAX_FDS",
     "VERSION",
     "AddContext",
@@ -77,6 +78,8 @@ VERSION = 1
 HEADER = struct.Struct("<IHxx")
 MAX_BODY = 16 << 20
 MAX_FDS = 16
+#: What a message can say of a sum of counters.
+MAX_COUNT = (1 << 64) - 1
 #: ``Failed.kind``: what a program may branch on.
 ERROR_KINDS = (
     "refused",
@@ -167,8 +170,8 @@ class StreamInfo(msgspec.Struct, kw_only=True):
 
     @property
     def lost(self) -> int:
-        """Events lost for any reason."""
-        return self.lost_full + self.lost_wrap + self.lost_big
+        """Events lost for any reason; writers can store what they like, a word holds it."""
+        return min(self.lost_full + self.lost_wrap + self.lost_big, MAX_COUNT)
 
 
 class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -467,6 +470,7 @@ class Drain(Message, tag="drain", kw_only=True):
 class Drained(Message, tag="drained", kw_only=True):
     """Consumer to registry: everything up to the drain is in the sink and visible to readers."""
 
+    #: that of the `Drain`; 0: nobody asked, there is a problem to be told
     token: int
     stats: ConsumerStats
 
