@@ -171,9 +171,17 @@ class Client:
             request = self._requests.popleft()
             reply = await self._server.handle(self, request)
             if reply is not None:
-                reply.seq = request.seq
-                self.send(reply)
+                self._reply(request, reply)
         self._worker = None
+
+    def _reply(self, request: Message, reply: Message) -> None:
+        reply.seq = request.seq
+        try:
+            self.send(reply)
+        except (OverflowError, ValueError, UstConsumerError) as error:
+            # It would wait for ever.
+            _log.error("%s cannot be answered: %s", type(request).__name__, error)
+            self.send(Failed(seq=request.seq, message=f"the answer cannot be sent: {error}"))
 
 
 class Clients:

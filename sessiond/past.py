@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from sessiond.traces import Trace
-from ustconsumer.protocol.control import TraceDescription
+from ustconsumer.protocol.control import MAX_COUNT, TraceDescription
 
 __all__ = ["PastTraces"]
 
@@ -28,7 +28,7 @@ class PastTraces:
         """Take what counts of a trace, before it is closed."""
         for stream in trace.streams:
             channel = stream.channel.id
-            self._lost[channel] = self.lost(channel) + stream.info(trace.id).lost
+            self._lost[channel] = min(self.lost(channel) + stream.info(trace.id).lost, MAX_COUNT)
         self._descriptions.add(trace.description())
 
     def lost(self, channel: int) -> int:

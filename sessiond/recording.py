@@ -16,6 +16,7 @@ from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
 from sessiond.traces import Stream, Trace, WakePipe
 from ustconsumer.protocol.control import (
+    MAX_COUNT,
     ConsumerInfo,
     SessionInfo,
     TraceClosed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text
+from helpers.fakeapp import FakeApp
 from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
+from helpers.users import User, tester
 
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.protocol.control import ChannelOptions
@@ -99,3 +102,51 @@ def test_a_stream_that_lies_is_closed_and_named_and_the_others_go_on(
     assert lost == 0
     lines = babeltrace2_text(output).lines
     assert sum("flood:tick" in line for line in lines) == 3000
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+@pytest.mark.parametrize(("buffers", "mode"), [("uid", "discard"), ("pid", "overwrite")])
+def test_random_words_in_one_trace_leave_the_others_complete(
+    rundir: Rundir, apps: Apps, user: User, buffers: str, mode: str
+) -> None:
+    """One program stores nonsense over its control structures all the time."""
+    if buffers == "uid" and os.getuid() != 0:
+        pytest.skip("two users are needed: only root can be both")
+    count = 20_000
+    output = rundir.home / "trace"
+    other = user if buffers == "uid" else tester()
+    with running_registry(rundir) as registry:
+        # As open as the global registry's: the other user comes in.
+        rundir.path.chmod(0o755)
+        rundir.home.chmod(0o755)
+        session = registry.client.create("s", output)
+        options = ChannelOptions(
+            subbuf_size=1 << 16, num_subbuf=32, mode=mode, buffers=buffers, switch_timer_us=5000
+        )
+        session.enable_channel("channel0", options)
+        session.enable_event("*")
+        session.start()
+        fake = FakeApp(rundir.path, 9)
+        try:
+            assert fake.ready.wait(30)
+            fake.write(100)
+            chance = random.Random(4)  # noqa: S311
+            program = subprocess.Popen(
+                other.argv([apps.flood, str(count)]),
+                env={**os.environ, "LTTNG_HOME": str(rundir.home)},
+            )
+            while program.poll() is None:
+                fake.scribble(chance, 100)
+            assert program.returncode == 0
+            fake.scribble(chance, 5000)
+            session.stop()
+        finally:
+            fake.close()
+        named = session.info().problems
+        session.destroy()
+    honest = f"uid/{user.uid}/" if buffers == "uid" else "pid/flood-"
+    assert named
+    assert not [line for line in named if honest in line]
+    (place,) = output.glob(f"ust/{honest}*")
+    lines = babeltrace2_text(place).lines
+    assert sum("flood:tick" in line for line in lines) == count

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import random
 import socket
 import struct
 import threading
@@ -84,6 +85,13 @@ class FakeApp:
         for value in range(count):
             payload = struct.pack("<I", value)
             assert self._rings[0].write(self.event_id, payload, time.monotonic_ns()) == 0
+
+    def scribble(self, chance: random.Random, words: int) -> None:
+        """Store random bytes over what the buffers' control structures say."""
+        for memory in self._maps:
+            for _ in range(words):
+                at = chance.randrange(128, 4096 - 8)
+                memory[at : at + 8] = chance.randbytes(8)
 
     def close(self) -> None:
         """Leave as a program that exits does."""
