@@ -168,3 +168,74 @@ def test_two_that_switch_at_full_speed(
         else:
             assert sequence == list(range(len(packets)))
             assert len(numbers) == recorded
+
+
+PAGE = (1 << 32) - 1
+
+
+def abandon(ring: Any, memory: StreamMemory, how: int) -> None:
+    """Take the next packet and leave it as a killed reader does, by its stores.
+
+    Which states there are: `ustconsumer.ringbuffer.takeover`.
+    """
+    spare = memory.load("rsb_id") & PAGE
+    if not ring.get_next():
+        return
+    taken = memory.load("rsb_id") & PAGE
+    if how == 0:
+        return
+    if how == 1:
+        memory.held = False
+    elif how == 2:
+        memory.held = False
+        memory.store("rsb_id", memory.load("rsb_id") & ~PAGE | spare)
+    else:
+        ring.put()
+        if memory.load("rsb_id") & PAGE == spare:
+            memory.store("rsb_id", memory.load("rsb_id") & ~PAGE | taken)
+
+
+@pytest.mark.repeat(ci=4, soak=60)
+@pytest.mark.parametrize("kind", [PythonRing, Ring])
+def test_readers_die_while_a_writer_writes(ust_ctl: Path, kind: type, repeat: int) -> None:
+    """Overwrite mode: the writer goes round and takes pages away while a successor mends."""
+    mended = 0
+    for run in range(repeat):
+        geometry = Geometry(LAYOUT, 4096, [4, 2, 8, 64][run % 4], True)
+        peer = UstCtl(ust_ctl, geometry, now=0, channel_id=3, uuid=UUID, cpu=CPU)
+        with peer, memoryview(peer.streams[CPU]) as view:
+            where: Any = geometry if kind is PythonRing else geometry.places()
+            ring = kind(view, where, uuid=UUID, stream_id=3, cpu=CPU)
+            memory = StreamMemory(view, geometry)
+            packets = []
+            peer.start(0, "b", 2 * EVENTS, LENGTH)
+            turns = 0
+            while not peer.ended():
+                turns += 1
+                abandon(ring, memory, turns % 4)
+                mended += ring.take_over()
+                if (packet := take_packet(ring, view, geometry)) is not None:
+                    packets.append(packet)
+            peer.answer()
+            ring.switch(True)
+            abandon(ring, memory, run % 4)
+            # Nobody writes now: what is left is whole, and complete.
+            ring.take_over()
+            first = ring.positions()[0] // geometry.subbuf_size
+            rest = []
+            while (packet := take_packet(ring, view, geometry)) is not None:
+                rest.append(packet)
+            end = ring.positions()[1] // geometry.subbuf_size
+            ids = [memory.load_id(index) for index in range(geometry.num_subbuf)]
+            ids.append(memory.load("rsb_id"))
+            assert sorted(each & PAGE for each in ids) == list(range(geometry.nr_pages))
+            memory.release()
+            ring.release()
+        last = [LAYOUT.packet.get(packet, 0, "packet_seq_num") for packet in rest]
+        assert last == list(range(first, end))
+        packets += rest
+        sequence = [LAYOUT.packet.get(packet, 0, "packet_seq_num") for packet in packets]
+        assert sequence == sorted(set(sequence))
+        numbers = [number for packet in packets for number in event_numbers(packet)]
+        assert numbers == sorted(set(numbers))
+    assert mended > 10 * repeat
