@@ -105,13 +105,18 @@ class Daemon:
 
     def open(self, session: Session) -> None:
         self.quotas.take("sessions", session.uid)
-        self._recordings[session.id] = Recording(session, self.quotas)
+        try:
+            self._recordings[session.id] = Recording(session, self.quotas)
+        except BaseException:
+            self.quotas.give_back("sessions", session.uid)
+            raise
 
     def discard(self, session: Session) -> None:
         self._recordings.pop(session.id).close()
         self.quotas.give_back("sessions", session.uid)
         for app in self._applications.values():
             app.problems.pop(session.id, None)
+        self._try_again()
 
     async def settle(self, session: Session) -> list[str]:
         revision = self.registry.changed()
@@ -202,6 +207,11 @@ class Daemon:
         error = task.exception()
         if isinstance(error, UstConsumerError):
             self._dismiss(app, str(error))
+        elif isinstance(error, OSError):
+            # No descriptor for its set-up.
+            reason = f"the registry cannot serve it: {error.strerror}"
+            self._doorman.refuse(app, reason)
+            self._dismiss(app, reason)
         elif error is not None:
             _log.error("application %s: internal error", app, exc_info=error)
             self._dismiss(app, "internal error")
@@ -226,6 +236,13 @@ class Daemon:
         for session in self.registry:
             if session.buffers == "pid":
                 self._recordings[session.id].process_gone(app.owner("pid"))
+        self._try_again()
+
+    def _try_again(self) -> None:
+        """Something was given back: there may be room now for what could not be made."""
+        for app in self._applications.values():
+            if app.problems:
+                app.wake.set()
 
     # -- the end ---------------------------------------------------------------------
 

@@ -13,14 +13,15 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from sessiond.applications import Application
 from sessiond.quota import QuotaError
+from sessiond.refusals import Refusals
 from sessiond.sockets import Listener, Peer, close_all, peer_of, pidfd_of
 from sessiond.traces import LAYOUTS
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.limits import reserved_descriptors
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.application import (
     REGISTRATION_SIZE,
@@ -38,8 +39,6 @@ _log = logging.getLogger("sessiond")
 #: Connections of one uid that have not completed a registration.
 _MAX_HALF_OPEN = 256
 _REGISTER_SECONDS = 10.0
-#: Programs that were refused, remembered for ``drtrace apps``.
-_MAX_REFUSED = 256
 
 
 class _HalfOpen:
@@ -79,17 +78,18 @@ class Doorman:
         self._half_open: set[_HalfOpen] = set()
         #: complete first messages that wait for their twin, by pid and socket type
         self._waiting: dict[tuple[int, int], _HalfOpen] = {}
-        self._refused: dict[int, AppInfo] = {}
+        self._refusals = Refusals()
+        self._reserve = reserved_descriptors()
         self._cpus = possible_cpus()
         self._listener = Listener(loop, listener, "applications", self._connected)
 
     def refused(self) -> Iterator[AppInfo]:
         """Yield the living programs that were refused."""
-        for pid in tuple(self._refused):
-            if Path(f"/proc/{pid}").exists():
-                yield self._refused[pid]
-            else:
-                del self._refused[pid]
+        return self._refusals.living()
+
+    def refuse(self, app: Application, reason: str) -> None:
+        """Remember why an application that was admitted could not be kept."""
+        self._refusals.note(app.peer, app.registration, reason)
 
     def close(self) -> None:
         self._listener.close()
@@ -98,12 +98,9 @@ class Doorman:
 
     def _connected(self, sock: socket.socket) -> None:
         half = _HalfOpen(sock, peer_of(sock))
-        if half.peer.pid == 0:
-            _log.warning("refused an application of another pid namespace")
-            sock.close()
-            return
-        if sum(other.peer.uid == half.peer.uid for other in self._half_open) >= _MAX_HALF_OPEN:
-            _log.warning("refused pid %d: too many half-open connections of its uid", half.peer.pid)
+        reason = self._crowded(half)
+        if reason:
+            self._refusals.note(half.peer, None, reason)
             sock.close()
             return
         half.timer = self._loop.call_later(
@@ -111,6 +108,16 @@ class Doorman:
         )
         self._half_open.add(half)
         self._loop.add_reader(sock.fileno(), self._read, half)
+
+    def _crowded(self, half: _HalfOpen) -> str:
+        """Return why there is no room for one more connection, empty if there is."""
+        # The kernel gives the lowest free number: there are none left below the reserve.
+        if half.sock.fileno() >= self._reserve:
+            return "the registry has no file descriptors left: raise its limit (ulimit -n)"
+        uid = half.peer.uid
+        if sum(other.peer.uid == uid for other in self._half_open) >= _MAX_HALF_OPEN:
+            return f"uid {uid} has {_MAX_HALF_OPEN} connections that have not registered"
+        return ""
 
     def _read(self, half: _HalfOpen) -> None:
         try:
@@ -159,11 +166,11 @@ class Doorman:
         except OSError as error:
             # It may have died meanwhile; or we are out of descriptors.
             if error.errno != errno.ESRCH:
-                _log.error("cannot take pid %d: %s", command.peer.pid, error.strerror)
+                reason = f"its life cannot be followed: {error.strerror}"
+                self._refusals.note(command.peer, command.registration, reason)
             command.sock.close()
             notify.sock.close()
             return
-        self._refused.pop(command.peer.pid, None)
         application = Application(command.peer, command.registration, pidfd)
         try:
             self._admit(application, command.sock, notify.sock)
@@ -174,6 +181,8 @@ class Doorman:
         except BaseException:
             close_all([pidfd])
             raise
+        else:
+            self._refusals.forget(command.peer)
 
     def _reason(self, peer: Peer, registration: Registration) -> str:
         """Return why a program cannot be traced, empty if it can."""
@@ -182,6 +191,8 @@ class Doorman:
             return reason
         if LAYOUTS.get(registration.major) not in RING_LAYOUTS:
             return f"its LTTng-UST speaks ABI {registration.major}, not yet supported"
+        if peer.pid == 0:
+            return f"it runs in another pid namespace, where it is process {registration.pid}"
         if peer.uid == _overflow_uid():
             return f"its uid is {peer.uid}, the one of users unknown here"
         cpus = self._cpus
@@ -193,24 +204,7 @@ class Doorman:
         return self._no_room(peer)
 
     def _refuse(self, half: _HalfOpen, registration: Registration, reason: str) -> None:
-        pid = half.peer.pid
-        if pid not in self._refused:
-            _log.warning("application %r (pid %d) refused: %s", registration.name, pid, reason)
-        while len(self._refused) >= _MAX_REFUSED:
-            del self._refused[next(iter(self._refused))]
-        self._refused[pid] = AppInfo(
-            pid=pid,
-            ppid=registration.ppid if registration.pid == pid else 0,
-            uid=half.peer.uid,
-            gid=half.peer.gid,
-            name=registration.name,
-            abi=f"{registration.major}.{registration.minor}",
-            bits=registration.bits_per_long,
-            tracer="",
-            state="refused",
-            sessions=[],
-            reason=reason,
-        )
+        self._refusals.note(half.peer, registration, reason)
         self._drop(half, "")
 
     def _drop(self, half: _HalfOpen, reason: str) -> None:

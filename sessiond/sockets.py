@@ -90,6 +90,7 @@ class Listener:
         self._socket = sock
         self._what = what
         self._connected = connected
+        self._starved = False
         self._listen()
 
     def close(self) -> None:
@@ -110,10 +111,13 @@ class Listener:
         except OSError as error:
             # Out of descriptors: the connection stays in the backlog. Not at once again,
             # which would turn the loop in circles.
-            _log.error("cannot accept %s for a second: %s", self._what, error)
+            if not self._starved:
+                _log.error("cannot accept %s for now: %s", self._what, error)
+            self._starved = True
             self._loop.remove_reader(self._socket.fileno())
             self._loop.call_later(1.0, self._listen)
             return
+        self._starved = False
         sock.setblocking(False)
         self._connected(sock)
 

@@ -21,7 +21,8 @@ from sessiond.sockets import close_all
 from ustconsumer._native import atomics
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import RingBufferError, UsageError
+from ustconsumer.limits import reserved_descriptors
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import (
     ChannelOptions,
@@ -211,6 +212,7 @@ class Trace:
             There is not enough memory.
         """
         number = self._first_stream
+        reserve = reserved_descriptors()
         made: dict[int, TraceChannel] = {}
         try:
             for channel in self.session.channels:
@@ -230,6 +232,8 @@ class Trace:
                 for cpu in range(self.cpus):
                     fd = create_memory(geometry, f"ust-{channel.name}_{cpu}"[:200])
                     entry.streams.append(Stream(number, cpu, channel, geometry, fd))
+                    if fd >= reserve:
+                        raise RingBufferError("no file descriptors left for buffers")
                     self._initialise(entry.streams[-1])
                     number += 1
         except BaseException:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import resource
 
-__all__ = ["raise_descriptor_limit"]
+__all__ = ["raise_descriptor_limit", "reserved_descriptors"]
+
+_RESERVE = 256
 
 
 def raise_descriptor_limit() -> None:
@@ -19,3 +21,9 @@ def raise_descriptor_limit() -> None:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def reserved_descriptors() -> int:
+    """Return the number from which on descriptors are for what must go on when they run out."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(_RESERVE, limit // 2)

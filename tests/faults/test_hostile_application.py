@@ -86,10 +86,6 @@ def bad_magic(hostile: Hostile) -> socket.socket:
     return hostile.connect(registration(0, magic=0x12345678))
 
 
-def other_byte_order(hostile: Hostile) -> socket.socket:
-    return hostile.connect(registration(0, magic=0xC5577CC5))
-
-
 def unknown_socket_type(hostile: Hostile) -> socket.socket:
     return hostile.connect(registration(7))
 
@@ -166,7 +162,6 @@ def never_reads(hostile: Hostile) -> socket.socket:
 
 CASES: dict[Callable[[Hostile], socket.socket], str] = {
     bad_magic: "magic",
-    other_byte_order: "byte order",
     unknown_socket_type: "socket type 7",
     too_much: "more than its registration",
     cut_off: "in the middle",
@@ -278,20 +273,3 @@ def test_a_process_that_starts_over_is_one_application(
     assert [closed(sock) for sock in first] == [True, True]
     assert list(registry.applications()) == [os.getpid()]
     assert registry.log() == []
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        (registration(0, bits=32), "32-bit"),
-        (registration(0, major=11), "ABI 11"),
-        (registration(0, major=7), "ABI 7"),
-    ],
-)
-def test_refused_with_a_reason(
-    registry: RunningRegistry, hostile: Hostile, message: bytes, reason: str
-) -> None:
-    assert closed(hostile.connect(message))
-    app = registry.applications()[os.getpid()]
-    assert app.state == "refused"
-    assert reason in app.reason

@@ -109,6 +109,8 @@ class Registration(NamedTuple):
     #: `SocketType`
     socket_type: int
     name: str
+    #: of a machine of the other byte order
+    swapped: bool = False
 
 
 def parse_registration(raw: bytes) -> Registration:
@@ -117,14 +119,17 @@ def parse_registration(raw: bytes) -> Registration:
     Raises
     ------
     RemoteProtocolError
-        Not a registration, one of the other byte order, or for an unknown kind of socket.
+        Not a registration, or for an unknown kind of socket.
     """
     if len(raw) != REGISTRATION_SIZE:
         raise RemoteProtocolError(f"registration of {len(raw)} bytes")
+    swapped = raw.startswith(REGISTRATION_MAGIC.to_bytes(4, "big"))
+    if swapped:
+        # Its numbers are all of 32 bits, and come before its name.
+        end = REGISTRATION.offset("name")
+        raw = b"".join(raw[at : at + 4][::-1] for at in range(0, end, 4)) + raw[end:]
     values = REGISTRATION.get_all(raw)
     magic: int = values.pop("magic")
-    if magic == int.from_bytes(REGISTRATION_MAGIC.to_bytes(4, "little"), "big"):
-        raise RemoteProtocolError("application of the other byte order")
     if magic != REGISTRATION_MAGIC:
         raise RemoteProtocolError(f"registration with magic {magic:#x}")
     if values["socket_type"] not in (SocketType.COMMAND, SocketType.NOTIFY):
@@ -133,11 +138,13 @@ def parse_registration(raw: bytes) -> Registration:
         name: values.pop(name) for name in ("uint8", "uint16", "uint32", "uint64", "long")
     }
     values["name"] = text(values["name"], "process name")
-    return Registration(alignments=alignments, **values)
+    return Registration(alignments=alignments, swapped=swapped, **values)
 
 
 def refusal(registration: Registration) -> str:
     """Return why such an application cannot be traced, empty if it can."""
+    if registration.swapped:
+        return "its byte order is not this machine's"
     if registration.major not in APPLICATION_LAYOUTS:
         known = f"{min(APPLICATION_LAYOUTS)} to {max(APPLICATION_LAYOUTS)}"
         return f"its LTTng-UST speaks ABI {registration.major}, not {known}"

@@ -136,7 +136,6 @@ def test_registration_of_a_real_program() -> None:
     ("offset", "value", "complaint"),
     [
         (0, 0xC57C57C6, "magic 0xc57c57c6"),
-        (0, 0xC5577CC5, "other byte order"),
         (52, 2, "socket type 2"),
     ],
 )
@@ -145,6 +144,15 @@ def test_registration_that_is_none(offset: int, value: int, complaint: str) -> N
     struct.pack_into("<I", raw, offset, value)
     with pytest.raises(RemoteProtocolError, match=complaint):
         parse_registration(bytes(raw))
+
+
+def test_registration_of_a_machine_of_the_other_byte_order() -> None:
+    """It is understood, so that it can be refused by its name."""
+    raw = captured.command_socket()[0].data
+    numbers = struct.unpack_from("<14I", raw)
+    registration = parse_registration(struct.pack(">14I", *numbers) + raw[56:])
+    assert registration == parse_registration(raw)._replace(swapped=True)
+    assert "byte order" in refusal(registration)
 
 
 @pytest.mark.parametrize(

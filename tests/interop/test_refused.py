@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""Programs that cannot be recorded: turned away before anything could harm them, and why."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.registry import RunningRegistry, running_registry, until
+from helpers.rundir import Rundir
+from helpers.users import User
+
+from ustconsumer.client.registry import connect
+
+#: The kernel's stand-in for uids that a user namespace does not know.
+OVERFLOW = int(Path("/proc/sys/kernel/overflowuid").read_text())
+
+
+def shown(rundir: Rundir, pid: int) -> str:
+    """Return what ``drtrace apps`` says of a process, spaces folded; empty if it is not there."""
+    result = rundir.drtrace("--rundir", rundir.path, "apps")
+    assert (result.returncode, result.stderr) == (0, "")
+    # A long reason goes on in the lines below its program.
+    blocks = re.split(r"\n(?=\d)", result.stdout)
+    return next((" ".join(block.split()) for block in blocks if block.startswith(f"{pid} ")), "")
+
+
+def need_namespaces(*options: str) -> None:
+    """Skip the test where this user may not make namespaces."""
+    made = subprocess.run(["unshare", "-r", *options, "true"], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no namespaces here: {made.stderr.decode().strip()}")
+
+
+@pytest.fixture
+def registry(rundir: Rundir) -> Iterator[RunningRegistry]:
+    with running_registry(rundir) as running:
+        yield running
+
+
+def test_of_the_other_byte_order(registry: RunningRegistry, rundir: Rundir) -> None:
+    # facts, application protocol 2.1, as a big-endian machine stores it.
+    numbers = (0xC57C57C5, 9, 0, os.getpid(), os.getppid(), 0, 0, 64, 8, 8, 8, 8, 8, 0)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(rundir.path / "lttng-ust-sock-8"))
+        sock.sendall(struct.pack(">14I16s64x", *numbers, b"big"))
+        assert sock.recv(1) == b""
+    line = shown(rundir, os.getpid())
+    assert " big 9.0 64 - refused - its byte order is not this machine's" in line
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+@pytest.mark.parametrize("possible", ["0", "0-511"])
+def test_that_sees_other_cpus(
+    registry: RunningRegistry, rundir: Rundir, apps: Apps, possible: str
+) -> None:
+    """As in a container: given a stream for each of ours it would abort, or write past them."""
+    need_namespaces("-m")
+    ours = Path("/sys/devices/system/cpu/possible")
+    if ours.read_text().strip() == possible:
+        pytest.skip(f"this machine has CPUs {possible}")
+    theirs = rundir.home / "possible"
+    theirs.write_text(possible + "\n")
+    session = registry.client.create("s", rundir.home / "trace")
+    session.enable_event("*")
+    session.start()
+    script = f"mount --bind {theirs} {ours} && exec {apps.sleeper} 1"
+    program = rundir.start(["unshare", "-rm", "sh", "-c", script])
+    until(lambda: program.pid in registry.applications(), "it is seen")
+    seen = int(possible.split("-")[-1]) + 1
+    line = shown(rundir, program.pid)
+    assert re.search(rf" sleeper \S+ 64 - refused - it sees {seen} possible CPUs", line), line
+    program.terminate()
+    assert program.wait() == 0
+    assert session.stop() == []
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_of_a_user_that_is_unknown_here(
+    registry: RunningRegistry, rundir: Rundir, apps: Apps
+) -> None:
+    if os.getuid():
+        pytest.skip("only root can run a program as somebody else")
+    # As open as the global registry's.
+    for path in (rundir.home, rundir.path):
+        path.chmod(0o755)
+    stranger = User(OVERFLOW, OVERFLOW, ["setpriv", f"--reuid={OVERFLOW}", "--clear-groups"])
+    program = rundir.start(stranger.argv([apps.sleeper, "1"]))
+    until(lambda: program.pid in registry.applications(), "it is seen")
+    assert f"refused - its uid is {OVERFLOW}" in shown(rundir, program.pid)
+    program.terminate()
+    assert program.wait() == 0
+
+
+@contextmanager
+def registry_of_another_pid_namespace(rundir: Rundir) -> Iterator[None]:
+    """Run a registry that does not see our processes."""
+    reading, writing = os.pipe()
+    arguments = ["-m", "sessiond", "--rundir", str(rundir.path), "--private"]
+    process = rundir.start(
+        [
+            *("unshare", "-rpf", "--mount-proc", "--kill-child=SIGTERM"),
+            *(sys.executable, "-P", *arguments, "--ready-fd", str(writing)),
+        ],
+        pass_fds=(writing,),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        select.select([reading], [], [], 60)
+        assert os.read(reading, 1)
+    finally:
+        os.close(reading)
+    yield
+    with connect(rundir.path) as client:
+        client.shutdown()
+    assert process.wait() == 0
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_of_another_pid_namespace(rundir: Rundir, apps: Apps) -> None:
+    need_namespaces("-pf", "--mount-proc")
+    with registry_of_another_pid_namespace(rundir):
+        program = rundir.start([apps.sleeper, "1"])
+        until(lambda: shown(rundir, 0), "it is seen")
+        # Its pid means nothing there: 0, and what it says itself.
+        assert (
+            f" refused - it runs in another pid namespace, where it is process {program.pid}"
+            in shown(rundir, 0)
+        )
+        program.terminate()
+        assert program.wait() == 0
