@@ -16,6 +16,7 @@ from sessiond.registry import Registry, Session
 from sessiond.spawner import Program
 from sessiond.subscription import Subscription
 from sessiond.traces import check_options
+from sessiond.unregistered import unregistered
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS
 from ustconsumer.protocol.control import (
@@ -281,10 +282,12 @@ class Control:
         uid = client.peer.uid
         access = self._host.access
         everything = access.is_tracer(uid)
+        host = self._host
+        children = await unregistered(host.registry, host.recording, host.applications)
         return Applications(
             applications=[
                 app
-                for app in self._host.applications()
+                for app in (*host.applications(), *children)
                 if everything or access.may_see(uid, app.uid)
             ]
         )

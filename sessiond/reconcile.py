@@ -139,7 +139,7 @@ class Reconciler:
         entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
         if not compatible(trace.layout, app.layout):
             entry.problem = f"session {session.name}: its buffers are for {trace.layout}"
-        session.processes[app.peer.pid] = None
+        session.processes[app.peer.pid] = app.registration.name
         return entry
 
     async def _equip(self, app: Application, entry: AppSession) -> None:

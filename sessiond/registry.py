@@ -82,7 +82,7 @@ class Session:
     started: bool = False
     channels: list[Channel] = field(default_factory=list)
     #: applications that ever got buffers, by pid, in that order
-    processes: dict[int, None] = field(default_factory=dict)
+    processes: dict[int, str] = field(default_factory=dict)
 
     def step(self, verb: str) -> None:
         """Go to the state that ``verb`` leads to.
