@@ -41,6 +41,7 @@ class Stack(Protocol):
     rundir: Rundir
 
     def verb(self, *arguments: str) -> str: ...
+    def write_directly(self, session: str) -> None: ...
     def consumers(self) -> list[int]: ...
     def daemons(self) -> list[int]: ...
 
@@ -56,6 +57,9 @@ class _Ours:
         if result.returncode:
             raise RuntimeError(f"drtrace {arguments}: {result.stdout}{result.stderr}")
         return str(result.stdout)
+
+    def write_directly(self, session: str) -> None:
+        self.verb("consume", "--direct", session)
 
     def consumers(self) -> list[int]:
         return processes_named("ust-consumerd", str(self.rundir.home))
@@ -75,6 +79,9 @@ class _Lttng:
         verb, *rest = arguments
         domain = ["-u"] if verb in ("enable-channel", "enable-event", "add-context") else []
         return self._lttng(verb, *domain, *rest)
+
+    def write_directly(self, session: str) -> None:
+        """It cannot: the page cache is all it knows."""
 
     def consumers(self) -> list[int]:
         return processes_named("lttng-consumerd", str(self.rundir.home))
