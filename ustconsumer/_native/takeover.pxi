@@ -53,7 +53,7 @@ cdef bint _holds(RingState *r, uint64_t page, uint64_t sequence) noexcept nogil:
 cdef bint _give_back(RingState *r) noexcept nogil:
     """Put the reader's page back if it is a packet that is still to be read."""
     cdef uint64_t page = _page_of(r, rb_peek(_word(r, r.rsb_id)))
-    cdef uint64_t sequence, position, consumed, ahead
+    cdef uint64_t sequence, position, consumed
     if page >= r.nr_pages:
         return False
     memcpy(&sequence, r.base + r.data + page * r.size + r.h_seq, 8)
@@ -62,9 +62,6 @@ cdef bint _give_back(RingState *r) noexcept nogil:
     if position >> r.size_order != sequence or not _holds(r, page, sequence):
         return False
     if <int64_t> (position - _trunc(r, consumed)) < 0 or not _committed(r, position):
-        return False
-    ahead = _trunc(r, rb_load(_word(r, r.offset))) - position
-    if ahead == 0 or ahead > r.total:
         return False
     if _holds(r, _page_of(r, rb_load(_wsb(r, _index(r, position)))), sequence):
         return False

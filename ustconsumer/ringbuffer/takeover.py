@@ -93,9 +93,6 @@ def _give_back(memory: StreamMemory) -> bool:
         return False
     if not memory.committed(position):
         return False
-    ahead = geometry.subbuf_trunc(memory.load("offset")) - position & MASK
-    if not 0 < ahead <= geometry.buf_size:
-        return False
     if _sequence(memory, memory.page_of(memory.load_id(geometry.index(position)))) == sequence:
         return False
     # False: a writer was faster, the packet is overwritten and its page the reader's spare.
