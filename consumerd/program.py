@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.consumer import Consumer
@@ -19,6 +20,7 @@ from ustconsumer.limits import raise_descriptor_limit
 __all__ = ["run"]
 
 _PR_SET_NAME = 15
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(
@@ -41,6 +43,7 @@ def run(
     -----
     The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.
     """
+    _catch_early()
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
     raise_descriptor_limit()
     try:
@@ -65,14 +68,30 @@ def run(
     return 0
 
 
+def _catch_early() -> None:
+    """End well where there is nothing to drain yet."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    for each in _SIGNALS:
+        signal.signal(each, end)
+    # The spawner blocked them: none is lost before we can tell what it means.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
 def _catch(stop_fd: int) -> None:
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        # Not as killed by a signal: who dies of that has a successor.
+        os._exit(128 + number)
+
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+        for each in _SIGNALS:
+            signal.signal(each, end)
         with contextlib.suppress(OSError):
             os.write(stop_fd, b"\0")
 
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in _SIGNALS:
         signal.signal(each, stop)
 
 

@@ -30,6 +30,7 @@ from ustconsumer.errors import BrokenResourceError
 __all__ = ["Program", "Spawner", "SpawnerEvent", "start_spawner"]
 
 _MAX_MESSAGE = 1 << 16
+_FOR_CONSUMERS = (signal.SIGTERM, signal.SIGINT)
 #: The consumers' program, by name: no import of it from here (it is run, not used).
 _PROGRAM = "consumerd.__main__"
 #: What it would import only once it runs: here once for all.
@@ -213,9 +214,16 @@ def _start(
     main: Callable[[list[str]], int],
     fds: tuple[int, int],
 ) -> None:
+    # One that is meant for the consumer must not fall on our ignoring it: it waits there
+    # until the consumer's own handlers are in place.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_CONSUMERS)
     try:
         pid = os.fork()
     except OSError:
+        pid = -1
+    if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_CONSUMERS)
+    if pid < 0:
         _send(sock, SpawnerEvent(request.id, 0, 1))
         return
     if pid:
@@ -225,7 +233,7 @@ def _start(
 
     def body() -> int:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGCHLD, *_FOR_CONSUMERS):
             signal.signal(number, signal.SIG_DFL)
         sock.close()
         for fd in fds:
