@@ -55,7 +55,7 @@ def sequence(lines: list[str]) -> list[int]:
     return [int(seq) for seq in re.findall(r"seq = (\d+)", "\n".join(lines))]
 
 
-@pytest.mark.parametrize("preload", ["fork"])
+@pytest.mark.parametrize("preload", ["fork", "none"])
 def test_a_daemon_is_recorded_until_it_ends(preload: str, apps: Apps, rundir: Rundir) -> None:
     daemon = Daemon(rundir, apps, "--wait-all", f"--preload={preload}")
     until(daemon.adopted, "the command ends")
@@ -69,9 +69,13 @@ def test_a_daemon_is_recorded_until_it_ends(preload: str, apps: Apps, rundir: Ru
     assert summary.processes == (3 if preload == "fork" else 1)
 
 
-def test_without_it_the_recording_ends_with_the_command(apps: Apps, rundir: Rundir) -> None:
+@pytest.mark.parametrize("preload", ["fork", "none"])
+def test_without_it_the_recording_ends_with_the_command(
+    preload: str, apps: Apps, rundir: Rundir
+) -> None:
     script = f"{apps.daemonise} 50 ready go; until [ -e ready ]; do sleep 0.01; done"
-    result = rundir.drtrace("record", "-e", "daemonise:*", "sh", "-c", script)
+    options = [f"--preload={preload}", "-e", "daemonise:*"]
+    result = rundir.drtrace("record", *options, "sh", "-c", script)
     pid = int((rundir.home / "ready").read_text())
     assert processes.alive(pid)
     os.kill(pid, signal.SIGKILL)
@@ -130,7 +134,9 @@ def test_a_signal_before_goes_to_the_command(apps: Apps, rundir: Rundir) -> None
 def test_programs_started_later_by_those_left_behind(
     preload: str, apps: Apps, rundir: Rundir
 ) -> None:
-    script = f"({apps.sleeper} 10 20; {apps.flood} 30; {apps.sleeper} 10 20) >/dev/null 2>&1 &"
+    # Nobody is registered when the command ends; but it does not take them long.
+    run = f"sleep 0.3; {apps.sleeper} 10 20; {apps.flood} 30; {apps.sleeper} 10 20"
+    script = f"({run}) >/dev/null 2>&1 &"
     options = ["--wait-all", f"--preload={preload}", "-e", "sleeper:*,flood:*"]
     result = rundir.drtrace("record", *options, "sh", "-c", script)
     assert (result.returncode, result.stderr) == (0, "")

@@ -7,7 +7,6 @@ import argparse
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -22,15 +21,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     with context.connect() as registry:
         named = arguments.session or arguments.session_option
         session = registry.session(current.choose(named, context.rundir))
-        try:
-            warnings = session.start()
-        except CommandError as error:
-            if error.kind != "already":
-                raise
-            # As with lttng: it is as it should be.
-            context.warn(str(error))
-            context.dump(Done(warnings=[str(error)]))
-            return
+        warnings = session.start()
         for line in warnings:
             context.warn(line)
         context.say(f"Tracing started for session {session.name}")

@@ -8,7 +8,6 @@ import argparse
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.losses import warn_of_losses
-from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -23,15 +22,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     with context.connect() as registry:
         named = arguments.session or arguments.session_option
         session = registry.session(current.choose(named, context.rundir))
-        try:
-            warnings = session.stop()
-        except CommandError as error:
-            if error.kind != "already":
-                raise
-            # As with lttng: it is as it should be.
-            context.warn(str(error))
-            context.dump(Done(warnings=[str(error)]))
-            return
+        warnings = session.stop()
         for line in warnings:
             context.warn(line)
         warn_of_losses(session, context)

@@ -154,8 +154,7 @@ def record_command(
                         wait_for_all(registry, signals, note, take_over)
                 seconds = time.monotonic() - begin
                 made.clear()
-                totals = _finish(session, place, note)
-                left = alive(registry)
+                totals, left = _finish(session, registry, place, note)
         finally:
             unclaim(made)
     if left:
@@ -254,10 +253,15 @@ def _note_repairs(session: Session, note: Callable[[str], None]) -> None:
         note(f"{packets} repaired: a process was killed while it wrote an event")
 
 
-def _finish(session: Session, place: Path, note: Callable[[str], None]) -> Totals | None:
+def _finish(
+    session: Session, registry: PrivateRegistry, place: Path, note: Callable[[str], None]
+) -> tuple[Totals | None, list[AppInfo]]:
+    """Stop and destroy the session; return what it recorded, and who is still running."""
     try:
         for line in session.stop():
             note(line)
+        # While the session is there: who writes without being registered is found by its buffers.
+        left = alive(registry)
         totals = _count(session, note)
         _note_repairs(session, note)
         for line in session.destroy():
@@ -267,4 +271,4 @@ def _finish(session: Session, place: Path, note: Callable[[str], None]) -> Total
         raise CommandError(
             f"the session daemon died ({error}): what was recorded until then is in {place}"
         ) from None
-    return totals
+    return totals, left
