@@ -104,6 +104,7 @@ def test_a_consumer_that_has_hardly_begun(rundir: Rundir) -> None:
             # It waits for an answer that does not come, and there is nothing to drain.
             consumer.terminate()
             assert consumer.wait() == 0
+    (place / "drtrace.sock").unlink()
 
 
 @pytest.mark.repeat(ci=2, soak=50)
