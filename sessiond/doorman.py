@@ -21,7 +21,7 @@ from sessiond.sockets import Listener, Peer, close_all, peer_of, pidfd_of
 from sessiond.traces import LAYOUTS
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import RemoteProtocolError
-from ustconsumer.limits import reserved_descriptors
+from ustconsumer.limits import descriptors_leaving
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.application import (
     REGISTRATION_SIZE,
@@ -39,6 +39,8 @@ _log = logging.getLogger("sessiond")
 #: Connections of one uid that have not completed a registration.
 _MAX_HALF_OPEN = 256
 _REGISTER_SECONDS = 10.0
+#: Descriptors that are left for buffers and for clients.
+_RESERVE = 256
 
 
 class _HalfOpen:
@@ -79,7 +81,6 @@ class Doorman:
         #: complete first messages that wait for their twin, by pid and socket type
         self._waiting: dict[tuple[int, int], _HalfOpen] = {}
         self._refusals = Refusals()
-        self._reserve = reserved_descriptors()
         self._cpus = possible_cpus()
         self._listener = Listener(loop, listener, "applications", self._connected)
 
@@ -102,6 +103,10 @@ class Doorman:
         if reason:
             self._refusals.note(half.peer, None, reason)
             sock.close()
+            # Its other socket would have it wait for a command that never comes.
+            for other in tuple(self._half_open):
+                if other.peer.pid == half.peer.pid:
+                    self._drop(other, "")
             return
         half.timer = self._loop.call_later(
             _REGISTER_SECONDS, self._drop, half, "did not complete its registration"
@@ -111,8 +116,7 @@ class Doorman:
 
     def _crowded(self, half: _HalfOpen) -> str:
         """Return why there is no room for one more connection, empty if there is."""
-        # The kernel gives the lowest free number: there are none left below the reserve.
-        if half.sock.fileno() >= self._reserve:
+        if half.sock.fileno() >= descriptors_leaving(_RESERVE):
             return "the registry has no file descriptors left: raise its limit (ulimit -n)"
         uid = half.peer.uid
         if sum(other.peer.uid == uid for other in self._half_open) >= _MAX_HALF_OPEN:

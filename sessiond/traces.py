@@ -22,7 +22,7 @@ from ustconsumer._native import atomics
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.errors import RingBufferError, UsageError
-from ustconsumer.limits import reserved_descriptors
+from ustconsumer.limits import descriptors_leaving
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import (
     ChannelOptions,
@@ -51,6 +51,8 @@ BUFFERS = {"uid": "user", "pid": "process"}
 #: LTTng keeps periods in 32 bits.
 _LONGEST_TIMER_US = (1 << 32) - 1
 _PAGE = mmap.PAGESIZE
+#: Descriptors that are left for clients.
+_RESERVE = 64
 _SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
 
 
@@ -212,7 +214,7 @@ class Trace:
             There is not enough memory.
         """
         number = self._first_stream
-        reserve = reserved_descriptors()
+        enough = descriptors_leaving(_RESERVE)
         made: dict[int, TraceChannel] = {}
         try:
             for channel in self.session.channels:
@@ -232,7 +234,7 @@ class Trace:
                 for cpu in range(self.cpus):
                     fd = create_memory(geometry, f"ust-{channel.name}_{cpu}"[:200])
                     entry.streams.append(Stream(number, cpu, channel, geometry, fd))
-                    if fd >= reserve:
+                    if fd >= enough:
                         raise RingBufferError("no file descriptors left for buffers")
                     self._initialise(entry.streams[-1])
                     number += 1

@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import resource
 
-__all__ = ["raise_descriptor_limit", "reserved_descriptors"]
-
-_RESERVE = 256
+__all__ = ["descriptors_leaving", "raise_descriptor_limit"]
 
 
 def raise_descriptor_limit() -> None:
@@ -23,7 +21,11 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def reserved_descriptors() -> int:
-    """Return the number from which on descriptors are for what must go on when they run out."""
+def descriptors_leaving(reserve: int) -> int:
+    """Return the number that a descriptor must be below to leave a reserve of others.
+
+    The kernel gives the lowest free number, so the first one above tells that all below
+    are taken. Of a small limit half is left.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit - min(_RESERVE, limit // 2)
+    return limit - min(reserve, limit // 2)

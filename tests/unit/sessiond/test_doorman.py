@@ -69,7 +69,10 @@ async def opened(directory: Path) -> AsyncIterator[Door]:
 
 
 async def hung_up(sock: socket.socket) -> bool:
-    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), 60) == b""
+    try:
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), 60) == b""
+    except ConnectionResetError:  # before it had read what we sent
+        return True
 
 
 def play(directory: Path, scenario: Callable[[Door], Awaitable[None]]) -> None:
@@ -111,8 +114,9 @@ def test_half_open_connections_are_bounded_for_each_uid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MAX_HALF_OPEN", 3)
-    uids = iter((1, 1, 1, 1, 2))
-    monkeypatch.setattr(module, "peer_of", lambda sock: Peer(os.getpid(), next(uids), 0))
+    # Pids that nobody has.
+    peers = iter(Peer(1 << 23 | number, uid, 0) for number, uid in enumerate((1, 1, 1, 1, 2)))
+    monkeypatch.setattr(module, "peer_of", lambda sock: next(peers))
 
     async def scenario(door: Door) -> None:
         silent = [await door.connect() for _ in range(3)]
@@ -121,6 +125,30 @@ def test_half_open_connections_are_bounded_for_each_uid(
         for sock in (*silent, other):
             with pytest.raises(BlockingIOError):
                 sock.recv(1)
+
+    play(tmp_path, scenario)
+
+
+def test_refused_for_want_of_descriptors_it_is_not_left_with_one_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+
+    async def scenario(door: Door) -> None:
+        first = await door.connect(registration(COMMAND))
+        monkeypatch.setattr(module, "descriptors_leaving", lambda reserve: 0)
+        # A program that has its command socket waits there for its set-up.
+        for sock in (await door.connect(), first):
+            assert await hung_up(sock)
+        (refused,) = door.doorman.refused()
+        assert (refused.pid, refused.name) == (os.getpid(), name)
+        assert "no file descriptors left" in refused.reason
+        # Once there are, it is taken.
+        monkeypatch.undo()
+        await door.connect(registration(COMMAND))
+        await door.connect(registration(NOTIFY))
+        await asyncio.wait_for(door.admitted.get(), 60)
+        assert list(door.doorman.refused()) == []
 
     play(tmp_path, scenario)
 
