@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import random
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text, discarded
+from helpers.lttng import lttng_sessiond
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.ringwriter import Reservation, RingWriter
 from helpers.rundir import Rundir
@@ -56,6 +59,13 @@ def repaired(session: Session) -> int:
     consumer = session.info().consumer
     assert consumer is not None
     return consumer.stats.repaired
+
+
+def stop(session: Session) -> None:
+    """Stop; nothing may have been left or given up."""
+    # On a busy machine a program may begin before it has its buffers.
+    late = "ran before having buffers"
+    assert not [line for line in session.stop() if late not in line]
 
 
 @contextmanager
@@ -125,7 +135,7 @@ def test_alone(rundir: Rundir, apps: Apps, repeat: int) -> None:
             with recording(registry, output, choose.choice([2, 4, 64])) as session:
                 pid = kill_while_writing(rundir, apps, session, choose)
                 before = lost(session)
-                assert session.stop() == []
+                stop(session)
             found, _ = ticks(output)
             assert set(found) <= {pid}
             check_victim(found.get(pid, []), before)
@@ -143,14 +153,14 @@ def test_beside_another_that_writes_afterwards(rundir: Rundir, apps: Apps, repea
                 pid = kill_while_writing(rundir, apps, session, choose)
                 before = lost(session)
                 survivor.run()
-                assert session.stop() == []
+                stop(session)
                 after = lost(session)
                 total += repaired(session)
                 # Writers go through every sub-buffer again.
                 wrap = sum(stream.lost_wrap for stream in session.info().streams)
                 session.start()
                 assert rundir.run([apps.flood, str(count)]).returncode == 0
-                assert session.stop() == []
+                stop(session)
                 assert sum(stream.lost_wrap for stream in session.info().streams) == wrap
                 last = lost(session)
             found, counted = ticks(output)
@@ -176,7 +186,7 @@ def test_beside_another_that_writes_at_the_same_time(
                 survivor.go()
                 pid = kill_while_writing(rundir, apps, session, choose)
                 assert survivor.process.wait() == 0
-                assert session.stop() == []
+                stop(session)
                 lost_both = lost(session)
             found, counted = ticks(output)
             assert set(found) <= {pid, survivor.pid}
@@ -232,7 +242,7 @@ def test_events_behind_a_hole_are_in_the_trace(rundir: Rundir, apps: Apps, count
         survivor = Waiting(registry, rundir, apps, count, "go")
         holes = leave_holes(survivor.pid, GEOMETRY)
         survivor.run()
-        assert session.stop() == []
+        stop(session)
         assert repaired(session) == holes
         discards = lost(session)
     found, counted = ticks(output)
@@ -262,8 +272,72 @@ def test_a_stopped_writer_is_named_and_waited_for(rundir: Rundir, apps: Apps) ->
         )
         assert not session.info().problems
         stopped.run()
-        assert session.stop() == []
+        stop(session)
         discards = lost(session)
     found, counted = ticks(output)
     assert len(found[stopped.pid]) + len(found[other.pid]) + discards == count + 10
     assert counted == discards
+
+
+# -- beside LTTng ----------------------------------------------------------------------------
+
+#: Events of a program that starts after the kill, one each millisecond: never too many.
+BEATS = 1000
+
+
+def beats(output: Path) -> int:
+    return sum("sleeper:beat" in line for line in babeltrace2_text(output).lines)
+
+
+@pytest.mark.repeat(ci=1, soak=20)
+def test_what_a_slow_program_loses_after_a_kill(rundir: Rundir, apps: Apps, repeat: int) -> None:
+    """Prints one half of the table in docs/reliability.md."""
+    choose, recorded, stuck = random.Random(repeat), [], 0  # noqa: S311 - no secret
+    with running_registry(rundir) as registry:
+        for run in range(repeat):
+            output = rundir.home / f"slow-{run}"
+            with recording(registry, output) as session:
+                session.enable_event("sleeper:beat", "chan")
+                kill_while_writing(rundir, apps, session, choose)
+                before = lost(session)
+                assert rundir.run([apps.sleeper, "1", str(BEATS)]).returncode == 0
+                stop(session)
+                discards = lost(session) - before
+                stuck += repaired(session) > 0
+            recorded.append(beats(output))
+            assert recorded[-1] + discards == BEATS
+    print(f"\n{repeat} kills, {stuck} left a packet unfinished; recorded of {BEATS}: {recorded}")
+
+
+@pytest.mark.peers("lttng-sessiond", "lttng")
+@pytest.mark.repeat(ci=0, soak=20)
+def test_what_it_loses_with_lttng(apps: Apps, repeat: int) -> None:
+    """Prints the other half. Nothing is asserted: it is LTTng's business."""
+    if not repeat:
+        pytest.skip("a measurement: with --soak")
+    choose, recorded = random.Random(repeat), []  # noqa: S311 - no secret
+    with lttng_sessiond() as lttng:
+        rundir = lttng.rundir
+        for run in range(repeat):
+            output = rundir.home / f"slow-{run}"
+            sizes = (f"--subbuf-size={SMALL}", "--num-subbuf=4")
+            lttng("create", "killed", "-o", output)
+            lttng("enable-channel", "--userspace", *sizes, "chan")
+            for event in ("flood:tick", "sleeper:beat"):
+                lttng("enable-event", "--userspace", "--channel=chan", event)
+            lttng("start")
+            victim = rundir.start([apps.flood, str(ENDLESS)])
+            some = choose.randrange(1, 200_000)
+            until(
+                lambda: sum(f.stat().st_size for f in output.rglob("chan_?")) > some,  # noqa: B023
+                "the program writes",
+            )
+            victim.kill()
+            victim.wait()
+            assert rundir.run([apps.sleeper, "1", str(BEATS)]).returncode == 0
+            for verb in ("stop", "destroy"):
+                # They wait for the packet that nobody finishes.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    rundir.run(["lttng", "--no-sessiond", verb], timeout=5)
+            recorded.append(beats(output))
+    print(f"\n{repeat} kills with LTTng; recorded of {BEATS}: {recorded}")
