@@ -17,6 +17,10 @@ from helpers.rundir import Rundir
 pytestmark = pytest.mark.peers("lttng", "lttng-sessiond", "babeltrace2")
 
 
+def _path(apps: Apps, word: str) -> str:
+    return str(apps.late_provider) if word == "late_provider" else word
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "fields"),
     [
@@ -24,15 +28,18 @@ pytestmark = pytest.mark.peers("lttng", "lttng-sessiond", "babeltrace2")
         ("barefork", ["500"], "who"),
         ("barefork", ["500", "--orphan"], "who"),
         ("sleeper", ["1", "500"], None),
+        ("ros2", ["500"], None),
+        # The library beside it, loaded and unloaded twice.
+        ("late", ["late_provider", "250", "2"], None),
     ],
 )
 def test_emits_each_event_once(
     apps: Apps, program: str, arguments: list[str], fields: str | None
 ) -> None:
     with lttng_record(
-        [apps.directory / program, *arguments],
+        [apps.directory / program, *(_path(apps, word) for word in arguments)],
         channel=["--subbuf-size=256K"],
-        events=["flood:*,fork:*,sleeper:*"],
+        events=["flood:*,fork:*,sleeper:*,ros2:*,late:*"],
     ) as directory:
         reading = babeltrace2_text(directory)
     assert discarded(reading.stderr) == 0
@@ -42,7 +49,7 @@ def test_emits_each_event_once(
         (int(author.search(line)[1]) if fields else 0, int(number.search(line)[1]))
         for line in reading.lines
     )
-    authors = {"flood": 3, "barefork": 2, "sleeper": 1}[program]
+    authors = {"flood": 3, "barefork": 2}.get(program, 1)
     assert seen == {(who, seq): 1 for who in range(authors) for seq in range(500)}
 
 
