@@ -16,7 +16,8 @@ from helpers.babeltrace import babeltrace2_text
 from helpers.fakeapp import FakeApp
 from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
-from helpers.users import User, tester
+from helpers.users import User
+from helpers.users import tester as user_of_tests
 
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.protocol.control import ChannelOptions
@@ -114,7 +115,7 @@ def test_random_words_in_one_trace_leave_the_others_complete(
         pytest.skip("two users are needed: only root can be both")
     count = 20_000
     output = rundir.home / "trace"
-    other = user if buffers == "uid" else tester()
+    other = user if buffers == "uid" else user_of_tests()
     with running_registry(rundir) as registry:
         # As open as the global registry's: the other user comes in.
         rundir.path.chmod(0o755)
