@@ -178,6 +178,7 @@ class Control:
             warnings.append(
                 f"session {session.name} has no consumer: what it recorded is still in memory"
             )
+        warnings += recording.incomplete()
         return [*warnings, *(f"consumer: {line}" for line in recording.problems())]
 
     def finish_if_active(self, session: Session) -> Awaitable[list[str]]:

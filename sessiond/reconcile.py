@@ -27,9 +27,9 @@ __all__ = ["Reconciler"]
 
 _log = logging.getLogger("sessiond")
 
-#: ``main`` of a program waits 3 s for REGISTER_DONE. Half of that is for the set-up of
+#: ``main`` of a program waits 3 s for REGISTER_DONE. Most of that is for the set-up of
 #: active sessions; if it is not enough, the rest goes on behind the running program.
-_SETUP_SECONDS = 1.5
+_SETUP_SECONDS = 2.5
 
 
 class _Changed(Exception):  # noqa: N818 (no error: look again)
@@ -82,13 +82,26 @@ class Reconciler:
         finally:
             if early is not None:
                 early.cancel()
+            if not app.asked_done:
+                self._note_early(app)
 
     async def _done_early(self, app: Application) -> None:
         await asyncio.sleep(_SETUP_SECONDS)
         try:
+            if not app.asked_done:
+                self._note_early(app)
             await self._done(app)
         except (BrokenResourceError, RemoteProtocolError, CommandRefusedError):
             return  # `serve` meets the same
+
+    def _note_early(self, app: Application) -> None:
+        """Note for every session that should have recorded it that its ``main`` did not wait."""
+        for session in self._registry:
+            entry = app.sessions.get(session.id)
+            if session.state != "active" or not self._joins(app, session):
+                continue
+            if not (entry and entry.active) and not app.problem_with(session):
+                self._recording_of(session).note_early(str(app))
 
     async def _done(self, app: Application) -> None:
         if not app.asked_done:

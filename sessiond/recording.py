@@ -64,6 +64,9 @@ class Recording:
         self._held: dict[int, str] = {}
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
+        #: see `note_early`
+        self._early = 0
+        self._last_early = ""
 
     @property
     def subscriptions(self) -> Iterator[Subscription]:
@@ -209,6 +212,21 @@ class Recording:
             name = f"{stream.channel.name}_{stream.cpu}"
             self._held[stream.id] = f"a packet of stream {name} is unfinished: {reason}"
 
+    def note_early(self, program: str) -> None:
+        """Note that a program ran, or ended, before it had its buffers."""
+        self._early += 1
+        self._last_early = program
+
+    def incomplete(self) -> list[str]:
+        """Return what was not recorded and stands in no counter, one line each."""
+        if not self._early:
+            return []
+        programs = "1 program" if self._early == 1 else f"{self._early} programs"
+        return [
+            f"{programs} ran or ended before buffers were ready: events of that time are "
+            f"not recorded (last of application {self._last_early})"
+        ]
+
     def problems(self) -> list[str]:
         """Return what keeps or kept packets from their consumers, one line each."""
         now = [] if self.lease is None else self.lease.problems
@@ -253,7 +271,7 @@ class Recording:
             consumer=consumer,
             processes=list(session.processes),
             slow=list(slow),
-            problems=self.problems(),
+            problems=[*self.problems(), *self.incomplete()],
         )
 
     def close(self) -> None:

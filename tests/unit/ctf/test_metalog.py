@@ -99,3 +99,20 @@ def test_log_that_shrinks() -> None:
         reader.close()
         writer.close()
         os.close(fd)
+
+
+def test_a_log_with_nothing_new_costs_no_system_call(
+    log: tuple[MetadataLogWriter, MetadataLogReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer looks at every log when one of them has changed."""
+    writer, reader = log
+    writer.append("text\n")
+    assert reader.read() == b"text\n"
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "pread")
+        assert reader.read() == b""
+    # Not so if it was given back.
+    reader.unread(b"text\n")
+    assert reader.read() == b"text\n"
+    writer.append("more\n")
+    assert reader.read() == b"more\n"

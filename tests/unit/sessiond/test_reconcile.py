@@ -112,6 +112,14 @@ class World:
             asyncio.gather(*(app.wait_settled(revision) for app in self._apps)), 60
         )
 
+    async def leave(self) -> None:
+        """Have the last program end."""
+        app, task = self._apps.pop(), self._tasks.pop()
+        app.leave()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
     async def end(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -171,6 +179,7 @@ def test_one_life(play: Callable[[Scenario], None]) -> None:
         await world.verb("stop")
         new()
         # Events before channels before the session (facts, application protocol 4).
+        assert world.recording.info([]).problems == []
         await world.verb("destroy")
         assert new() == ["RELEASE", "RELEASE", "RELEASE", "WAIT_QUIESCENT"]
         assert app.sessions == {}
@@ -212,6 +221,35 @@ def test_main_does_not_wait_for_slow_buffers(
         allocated.set()
         await world.settled()
         assert link.names[-2:] == ["ENABLE", "WAIT_QUIESCENT"]
+        # No counter knows of the events before that.
+        (line,) = world.recording.info([]).problems
+        assert line.startswith("1 program ran or ended before")
+        assert line.endswith("(last of application 'app' (pid 1000))")
+
+    play(scenario)
+
+
+def test_a_program_that_ended_before_it_had_buffers_is_missed(
+    play: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: World) -> None:
+        asked = asyncio.Event()
+
+        async def never(*arguments: Any) -> Trace:
+            asked.set()
+            return await asyncio.Future()
+
+        world.session.step("start")
+        with monkeypatch.context() as patch:
+            patch.setattr(world.recording, "trace_for", never)
+            _, gone = world.register()
+            await asyncio.wait_for(asked.wait(), 60)
+            await world.leave()
+        assert "REGISTER_DONE" not in gone.names
+        world.register()
+        await world.settled()
+        (line,) = world.recording.incomplete()
+        assert line.startswith("1 program ran or ended before")
 
     play(scenario)
 
