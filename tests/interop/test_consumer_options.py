@@ -20,6 +20,7 @@ from ustconsumer.client.connection import Connection
 from ustconsumer.client.session import Session
 from ustconsumer.client.totals import count
 from ustconsumer.consumer import Consumer, Packet, Sink, Stream, Trace, pool
+from ustconsumer.consumer import consumer as consumer_module
 from ustconsumer.consumer.sinks.disk import DiskSink
 from ustconsumer.protocol.control import ChannelOptions
 
@@ -211,3 +212,31 @@ def test_several_workers_keep_every_stream_in_order(
             assert sequences(index) == list(range(len(sequences(index)))), index
         reading = babeltrace2_text(output)
         assert len(reading.lines) + discarded(reading.stderr) == CHANNELS * threads * events
+
+
+@pytest.mark.parametrize("timer", ["switch_timer_us", "read_timer_us"])
+def test_a_timer_wakes_a_consumer_that_nobody_wakes(
+    rundir: Rundir, apps: Apps, timer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without its timers it would sleep for ever: no writer wakes it, no drain comes.
+    monkeypatch.setattr(consumer_module, "_RESCAN", 3600.0)
+    output = rundir.home / "trace"
+    with running_registry(rundir) as registry:
+        # 60,000 bytes of events: of one sub-buffer a part, of a small one several times all.
+        size = 4096 if timer == "read_timer_us" else 1 << 20
+        session = made(registry, output, subbuf_size=size, num_subbuf=64, **{timer: 10_000})
+        consumer = Consumer(Connection.connect(rundir.path, "consumer"), "s", DiskSink(output))
+        running = threading.Thread(target=consumer.run)
+        running.start()
+        session.start()
+        assert rundir.run([apps.flood, "3000"]).returncode == 0
+        until(lambda: any(s.consumed for s in session.info().streams), "packets are taken")
+        if timer == "switch_timer_us":
+            until(
+                lambda: all(s.consumed == s.produced for s in session.info().streams),
+                "the last packet is closed",
+            )
+        session.stop()
+        assert count(session).recorded == 3000
+        session.destroy()
+        running.join()
