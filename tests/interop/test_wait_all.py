@@ -91,8 +91,9 @@ def test_without_it_the_recording_ends_with_the_command(
 def test_a_signal_ends_the_waiting(number: signal.Signals, apps: Apps, rundir: Rundir) -> None:
     daemon = Daemon(rundir, apps, "--wait-all")
     until(daemon.adopted, "the command ends")
-    # The signal may still come before the end of the command was noticed: then it is lost on it.
-    while not processes.ended(daemon.recorder.pid, 0.2):
+    daemon.recorder.send_signal(number)
+    # It may have come before the end of the command was noticed: then it was lost on it.
+    while not processes.ended(daemon.recorder.pid, 10):
         daemon.recorder.send_signal(number)
     summary, complaints = daemon.finish()
     assert len(complaints) == 2

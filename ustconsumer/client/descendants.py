@@ -23,8 +23,8 @@ __all__ = ["alive", "below", "wait_for_all"]
 _GRACE_SECONDS = 2.0
 #: How soon a descendant that may still register is looked at again.
 _LOOK_MS = 50
-#: How soon children of those we wait for are found.
-_RESCAN_MS = 1000
+#: How long an adopted orphan may stay a zombie.
+_REAP_MS = 1000
 
 
 def wait_for_all(
@@ -46,7 +46,6 @@ def wait_for_all(
         Reap children: those a subreaper inherits.
     """
     first_seen: dict[tuple[int, int], float] = {}
-    listening = True
     quiet = 0
     # The end of a program may be known to us before the registry says who else has its
     # buffers: once more, then.
@@ -57,28 +56,42 @@ def wait_for_all(
             # Who stops the session will say so.
             return
         with contextlib.ExitStack() as stack:
-            poller = select.poll()
-            poller.register(signals.enough, select.POLLIN)
-            if listening:
-                poller.register(registry.said, select.POLLIN)
-            waited_for = 0
-            for app in recorded:
-                handle = stack.enter_context(_open(app.pid))
-                if handle is not None:
-                    poller.register(handle, select.POLLIN)
-                    waited_for += 1
+            opened = (stack.enter_context(_open(app.pid)) for app in recorded)
+            running = {handle for handle in opened if handle is not None}
             newcomers = _newcomers(registry, {app.pid for app in recorded}, first_seen)
-            quiet = 0 if waited_for or newcomers else quiet + 1
-            patience = _RESCAN_MS if waited_for and not newcomers else _LOOK_MS
-            for fd, _ in poller.poll(patience):
-                if fd == signals.enough:
+            quiet = 0 if running or newcomers else quiet + 1
+            while True:
+                ready = _wait(running, registry, signals, note, newcomers or not running)
+                if signals.enough in ready:
                     return
-                if fd == registry.said.fileno():
-                    lines, listening = registry.said.read()
-                    for line in lines:
-                        note(line)
-        if reap:
-            reap_orphans(registry)
+                if reap:
+                    reap_orphans(registry)
+                # Whatever else begins meanwhile: these are reason enough to go on. The registry
+                # looks through all processes to answer.
+                if newcomers or not running or running & ready:
+                    break
+
+
+def _wait(
+    running: set[int],
+    registry: PrivateRegistry,
+    signals: CommandSignals,
+    note: Callable[[str], None],
+    soon: bool,
+) -> set[int]:
+    """Wait for an end, a signal, a line or a while; return the descriptors that are ready."""
+    poller = select.poll()
+    for fd in (*running, signals.enough, registry.said.fileno()):
+        poller.register(fd, select.POLLIN)
+    ready = {fd for fd, _ in poller.poll(_LOOK_MS if soon else _REAP_MS)}
+    if registry.said.fileno() in ready:
+        lines, more = registry.said.read()
+        for line in lines:
+            note(line)
+        if not more:
+            # The registry is gone; its pipe stays readable.
+            time.sleep(_LOOK_MS / 1000)
+    return ready
 
 
 def alive(registry: PrivateRegistry) -> list[AppInfo]:
