@@ -10,9 +10,10 @@ while ends up right by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from sessiond.applications import AppChannel, Application, AppRule, AppSession
 from sessiond.links import CommandRefusedError
@@ -30,6 +31,11 @@ _log = logging.getLogger("sessiond")
 #: ``main`` of a program waits 3 s for REGISTER_DONE. Most of that is for the set-up of
 #: active sessions; if it is not enough, the rest goes on behind the running program.
 _SETUP_SECONDS = 2.5
+#: Programs that are set up at a time: when hundreds start together, those that came first
+#: are ready in time; all at once would mean none is. One that does not answer gives its
+#: turn away after a moment.
+_TURNS = 16
+_TURN_SECONDS = 0.25
 
 
 class _Changed(Exception):  # noqa: N818 (no error: look again)
@@ -56,6 +62,7 @@ class Reconciler:
         self._registry = registry
         self._recording_of = recording_of
         self._joins = joins
+        self._turns = asyncio.Semaphore(_TURNS)
 
     async def serve(self, app: Application) -> None:
         """Register an application and keep it in line for the rest of its life.
@@ -69,7 +76,8 @@ class Reconciler:
         try:
             app.tracer = codec.reply_version(await app.command.run(codec.tracer_version()))
             early = asyncio.ensure_future(self._done_early(app))
-            await self._align(app)
+            async with self._turn():
+                await self._align(app)
             await self._done(app)
             while True:
                 app.wake.clear()
@@ -84,6 +92,25 @@ class Reconciler:
                 early.cancel()
             if not app.asked_done:
                 self._note_early(app)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until it is our turn, first come, first served."""
+        await self._turns.acquire()
+        given = False
+
+        def give_away() -> None:
+            nonlocal given
+            if not given:
+                given = True
+                self._turns.release()
+
+        timer = asyncio.get_running_loop().call_later(_TURN_SECONDS, give_away)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_away()
 
     async def _done_early(self, app: Application) -> None:
         await asyncio.sleep(_SETUP_SECONDS)

@@ -48,20 +48,28 @@ I32 = Integer(32, True)
 class Link:
     """Answers every command; handles count up. Keeps what comes with CHANNEL open."""
 
-    def __init__(self, tracer: bytes) -> None:
+    def __init__(self, tracer: bytes, order: list[tuple[Link, str]]) -> None:
+        self._order = order
         self.names: list[str] = []
         self.commands: list[Command] = []
         self.wakeups: list[int] = []
         #: the program's main runs
         self.done = asyncio.Event()
+        #: command that is not answered
+        self.stopped_at = ""
         self._tracer = tracer
 
     async def run(self, command: Command) -> Reply:
         self.commands.append(command)
         self.names.append(command.name)
+        self._order.append((self, command.name))
+        # As with a socket, others go on meanwhile.
+        await asyncio.sleep(0)
         if command.name == "CHANNEL":
             # As a descriptor that was sent: the same open file description.
             self.wakeups.append(os.dup(command.steps[-1].fds[-1]))
+        if command.name == self.stopped_at:
+            await asyncio.Future()
         if command.name == "REGISTER_DONE":
             self.done.set()
         payload = self._tracer if command.name == "TRACER_VERSION" else b""
@@ -81,6 +89,8 @@ class World:
         self.recording = Recording(self.session)
         self.closed = False
         self.links: list[Link] = []
+        #: commands of all programs
+        self.order: list[tuple[Link, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._apps: list[Application] = []
         self._reconciler = Reconciler(
@@ -92,7 +102,10 @@ class World:
         claims = Registration(9, 0, number, 1, UID, 0, 64, {"long": 8}, 0, "app")
         app = Application(Peer(number, UID, 0), claims, -1)
         # Three u32, major, minor, patch level (facts, application protocol 4).
-        link = Link(b"".join(part.to_bytes(4, "little") for part in (2, 13, 5)).ljust(288, b"\0"))
+        link = Link(
+            b"".join(part.to_bytes(4, "little") for part in (2, 13, 5)).ljust(288, b"\0"),
+            self.order,
+        )
         app.command = link  # type: ignore[assignment]
         self._apps.append(app)
         self.links.append(link)
@@ -250,6 +263,45 @@ def test_a_program_that_ended_before_it_had_buffers_is_missed(
         await world.settled()
         (line,) = world.recording.incomplete()
         assert line.startswith("1 program ran or ended before")
+
+    play(scenario)
+
+
+def test_programs_that_start_together_are_set_up_in_turn(
+    play: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once would be ready at one time, and that may be too late for all."""
+    monkeypatch.setattr(reconcile, "_TURNS", 1)
+    monkeypatch.setattr(reconcile, "_TURN_SECONDS", 60.0)
+
+    async def scenario(world: World) -> None:
+        world.session.step("start")
+        links = [world.register()[1] for _ in range(3)]
+        await world.settled()
+        # From the first to the last command of one program's set-up nobody else has any.
+        order = [link for link, name in world.order if name in ("SESSION", "EVENT", "ENABLE")]
+        assert order == [link for link in links for _ in range(4)]
+
+    play(scenario)
+
+
+def test_a_program_that_does_not_answer_gives_its_turn_away(
+    play: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "_TURNS", 1)
+    monkeypatch.setattr(reconcile, "_TURN_SECONDS", 0.01)
+
+    async def scenario(world: World) -> None:
+        world.session.step("start")
+        _, stopped = world.register()
+        stopped.stopped_at = "CHANNEL"
+        _, link = world.register()
+        await asyncio.wait_for(link.done.wait(), 60)
+        assert stopped.names[-1] == "CHANNEL"
+        # It had one turn to give away, not two: a third waits as it should.
+        await world.leave()
+        _, third = world.register()
+        await asyncio.wait_for(third.done.wait(), 60)
 
     play(scenario)
 
