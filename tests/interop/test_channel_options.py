@@ -83,8 +83,15 @@ def test_a_switch_timer_writes_what_a_slow_program_recorded(apps: Apps, rundir: 
         stdout=subprocess.PIPE,
         text=True,
     )
-    until(lambda: any(path.stat().st_size for path in trace.rglob("channel0_?")), "a packet")
-    assert babeltrace2_text(trace).lines
+
+    def readable() -> bool:
+        # Read while it is written: a packet may be there just before what describes it.
+        reading = subprocess.run(
+            ["babeltrace2", trace], capture_output=True, text=True, check=False
+        )
+        return reading.returncode == 0 and " sleeper:beat: " in reading.stdout
+
+    until(readable, "events are in the trace")
     assert recorder.poll() is None
     recorder.terminate()
     Summary(recorder.communicate()[0]).check()
