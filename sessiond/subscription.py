@@ -27,8 +27,9 @@ __all__ = ["Subscription"]
 
 _log = logging.getLogger("sessiond")
 
-#: A consumer that maps a stream takes microseconds; the application waits meanwhile.
-_READY_SECONDS = 2.0
+#: A consumer maps a stream in microseconds, unless its disk is slow to make the files. The
+#: program's ``main`` waits meanwhile, but not for ever: see ``reconcile``.
+_READY_SECONDS = 1.0
 
 
 class Subscription:
@@ -62,6 +63,7 @@ class Subscription:
         self._may_map = may_map
         self._tokens = itertools.count(1)
         self._unready: set[int] = set()
+        self._late = False
         self._waits: dict[asyncio.Future[None], set[int]] = {}
         self._drains: dict[int, asyncio.Future[None]] = {}
         self._ended = False
@@ -136,13 +138,16 @@ class Subscription:
         finally:
             del self._waits[waiting]
         if streams and not self._ended:
-            _log.warning(
-                "consumer of pid %d did not map %d streams in %.0f s: going on",
-                self.peer.pid,
-                len(streams),
-                _READY_SECONDS,
-            )
             self._unready -= streams
+            if not self._late:
+                self._late = True
+                _log.warning(
+                    "consumer of pid %d did not map %d streams in %.0f s: going on; more of "
+                    "this is not shown",
+                    self.peer.pid,
+                    len(streams),
+                    _READY_SECONDS,
+                )
 
     async def drain(self, final: bool, seconds: float) -> bool:
         """Have everything recorded so far written; return whether it was, in time."""

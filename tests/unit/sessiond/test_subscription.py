@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from sessiond import subscription
 from sessiond.owners import Owner
 from sessiond.registry import Session
 from sessiond.sockets import Peer
@@ -62,8 +63,12 @@ def test_an_observer_writes_nothing(trace: Trace) -> None:
     assert received(trace, consume=False) == [("TraceAdded", os.O_RDONLY), *streams]
 
 
-def test_a_program_waits_for_its_own_streams_only(trace: Trace) -> None:
+def test_a_program_waits_for_its_own_streams_only(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others come all the time: with buffers per process there may be no quiet moment."""
+
+    monkeypatch.setattr(subscription, "_READY_SECONDS", 60.0)
 
     async def scenario() -> None:
         consumer = Subscription(
@@ -77,8 +82,8 @@ def test_a_program_waits_for_its_own_streams_only(trace: Trace) -> None:
         for stream in trace.streams:
             assert not waiting.done()
             consumer.ready(StreamReady(stream=stream.id))
-        # Not the two seconds that a consumer is given: the later one is not ready.
-        await asyncio.wait_for(waiting, 1.0)
+        # Not what a consumer is given at most: the later one is not ready.
+        await asyncio.wait_for(waiting, 30)
         impatient = asyncio.ensure_future(consumer.wait_ready(later))
         await asyncio.sleep(0)
         assert not impatient.done()
@@ -87,6 +92,31 @@ def test_a_program_waits_for_its_own_streams_only(trace: Trace) -> None:
         later.close()
 
     asyncio.run(scenario())
+
+
+def test_a_consumer_that_maps_nothing_is_not_waited_for(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its message is on the way, and the memory is ours: nothing is lost by going on."""
+    monkeypatch.setattr(subscription, "_READY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        consumer = Subscription(
+            Peer(1, UID, 0), "test", True, lambda message, fds: None, lambda uid: True
+        )
+        for each in (trace, make_trace(possible_cpus())):
+            consumer.push_trace(each)
+            await consumer.wait_ready(each)
+            # Once is enough.
+            await consumer.wait_ready(each)
+            if each is not trace:
+                each.close()
+
+    asyncio.run(scenario())
+    assert [record.message for record in caplog.records] == [
+        f"consumer of pid 1 did not map {possible_cpus()} streams in 0 s: going on; "
+        "more of this is not shown"
+    ]
 
 
 def test_the_end_of_a_trace_follows_its_streams(trace: Trace) -> None:
