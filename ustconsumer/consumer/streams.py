@@ -244,6 +244,7 @@ class Streams:
             self._bytes += ring.byte_count + outlet.bytes
             if ring not in self._given_up:
                 self.outage.forget(ring)
+                self.timers.remove(ring)
             self._given_up.discard(ring)
             outlet.close()
         self.outage.undeclared.discard(trace)
