@@ -141,6 +141,7 @@ class Consumer:
 
     def _attend(self) -> None:
         """Do what is due: timers, holes, traces that end."""
+        self._subscription.retry()
         self._streams.switch_due()
         self._holes.look()
         for trace in self._ends.look():
@@ -160,6 +161,7 @@ class Consumer:
             stopped = self._subscription.wait(
                 min(
                     self._streams.outage.retry_s,
+                    self._subscription.retry_s,
                     self._streams.timers.wait_s(time.monotonic()),
                     self._ends.wait_s,
                     self._holes.wait_s,

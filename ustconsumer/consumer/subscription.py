@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import select
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.outage import PASSING
 from ustconsumer.consumer.packet import Stream, Trace
 from ustconsumer.consumer.pool import Pool
+from ustconsumer.consumer.spare import Spare
 from ustconsumer.ctf.metalog import MetadataLogReader
 from ustconsumer.errors import (
     BrokenResourceError,
@@ -50,6 +54,8 @@ from ustconsumer.units import CpuId
 __all__ = ["MappedStream", "Subscription"]
 
 _PIPE_CHUNK = 1 << 16
+#: Seconds between two attempts to map a stream.
+_RETRY = 0.2
 #: The registry is busy stopping the session when it is asked.
 _DESCRIBE_SECONDS = 5.0
 
@@ -131,6 +137,10 @@ class Subscription:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
         self._extra: set[int] = set()
+        self._spare = Spare()
+        #: Streams that could not be mapped yet, with their descriptors.
+        self._postponed: list[tuple[StreamAdded, int]] = []
+        self._next_attempt = 0.0
         #: No application holds a write end of the wake-up pipe any more.
         self.writers_gone = False
 
@@ -166,6 +176,22 @@ class Subscription:
             self._receive()
         return extra
 
+    @property
+    def retry_s(self) -> float:
+        """How long the consumer may sleep; infinite if every stream is mapped."""
+        return _RETRY if self._postponed else math.inf
+
+    def retry(self) -> None:
+        """Map what could not be mapped a moment ago."""
+        if self._postponed and time.monotonic() >= self._next_attempt:
+            postponed, self._postponed = self._postponed, []
+            for message, fd in postponed:
+                fds = [fd]
+                try:
+                    self._take_stream(message, fds)
+                finally:
+                    _close_all(fds)
+
     def metadata(self) -> Iterator[tuple[Trace, bytes]]:
         """Yield the metadata text that was appended since the last call, per trace."""
         for trace, log in self.traces.values():
@@ -182,10 +208,14 @@ class Subscription:
         if self.orphaned or self.ended:
             return []
         try:
+            # Pushes with descriptors may come before the answer.
+            self._spare.release()
             reply = self._connection.request(Describe(session=self.session), _DESCRIBE_SECONDS)
         except (BrokenResourceError, CommandError):
             # Gone, or about to forget the session.
             return []
+        finally:
+            self._spare.refill()
         return reply.traces if isinstance(reply, Description) else []
 
     def drained(self, drain: Drain, stats: ConsumerStats) -> None:
@@ -199,6 +229,8 @@ class Subscription:
         """
         for ring in [r for r, m in self.streams.items() if m.stream.trace.id == trace]:
             self.streams.pop(ring).close()
+        _close_all(fd for message, fd in self._postponed if message.trace == trace)
+        self._postponed = [each for each in self._postponed if each[0].trace != trace]
         known = self.traces.pop(trace, None)
         if known is not None:
             self.rings.unwatch(known[1].header)
@@ -229,6 +261,9 @@ class Subscription:
         for _, log in self.traces.values():
             log.close()
         self.traces.clear()
+        _close_all(fd for _, fd in self._postponed)
+        self._postponed.clear()
+        self._spare.close()
         if self._wake_fd >= 0:
             os.close(self._wake_fd)
             self._wake_fd = -1
@@ -258,19 +293,21 @@ class Subscription:
 
     def _receive(self) -> None:
         while True:
+            self._spare.release()
             try:
                 received = self._connection.receive(0)
             except BrokenResourceError:
                 self._orphan()
                 return
+            finally:
+                self._spare.refill()
             if received is None:
                 return
             message, fds = received
             try:
                 self._handle(message, fds)
             finally:
-                for fd in fds:
-                    os.close(fd)
+                _close_all(fds)
 
     def _handle(self, message: Message, fds: list[int]) -> None:
         """Take what a push says; descriptors left in ``fds`` are closed by the caller."""
@@ -280,17 +317,16 @@ class Subscription:
                 message.trace, message.path, bytes.fromhex(message.uuid.replace("-", "")),
                 message.uid,
             )  # fmt: skip
+            # Without it none of its streams could be read.
+            self._spare.release()
             log = MetadataLogReader(fds.pop())
+            self._spare.refill()
             self.traces[message.trace] = (trace, log)
             for offset in log.words:
                 self.rings.watch(log.header, offset)
         elif isinstance(message, StreamAdded):
             _expect(message, fds, 1)
-            problem = ""
-            try:
-                self._add_stream(message, fds[0])
-            except (OSError, UstConsumerError) as error:
-                problem = str(error)
+            problem = self._take_stream(message, fds)
             self._tell(StreamReady(stream=message.stream, problem=problem))
         elif isinstance(message, Drain):
             self.drains.append(message)
@@ -302,6 +338,19 @@ class Subscription:
             self.ended = True
         else:
             raise RemoteProtocolError(f"unexpected push {type(message).__name__}")
+
+    def _take_stream(self, message: StreamAdded, fds: list[int]) -> str:
+        """Map a stream, now or, if only something is short, later; return what is wrong."""
+        try:
+            self._add_stream(message, fds[0])
+        except (OSError, UstConsumerError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING and self._spare:
+                # Its writers go on, and discard what does not fit until we have it.
+                self._postponed.append((message, fds.pop()))
+                self._next_attempt = time.monotonic() + _RETRY
+                return f"{message.channel}_{message.cpu}: {error.strerror}; tried again"
+            return str(error)
+        return ""
 
     def _add_stream(self, message: StreamAdded, fd: int) -> None:
         layout = RING_LAYOUTS.get(message.layout)
@@ -344,6 +393,11 @@ class Subscription:
             mapped.close()
             raise
         ring.open()
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _expect(message: Message, fds: list[int], count: int) -> None:
