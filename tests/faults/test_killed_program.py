@@ -70,10 +70,14 @@ def stop(session: Session) -> None:
 
 @contextmanager
 def recording(
-    registry: RunningRegistry, output: Path, num_subbuf: int = 4, mode: str = "discard"
+    registry: RunningRegistry,
+    output: Path,
+    num_subbuf: int = 4,
+    mode: str = "discard",
+    buffers: str = "uid",
 ) -> Iterator[Session]:
     session = registry.client.create("killed", output)
-    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=num_subbuf, mode=mode)
+    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=num_subbuf, mode=mode, buffers=buffers)
     session.enable_channel("chan", options)
     session.enable_event("flood:tick", "chan")
     session.add_context(["vpid"])
@@ -127,18 +131,19 @@ def check_victim(numbers: list[int], lost_before: int) -> None:
 
 
 @pytest.mark.repeat(ci=3, soak=100)
-def test_alone(rundir: Rundir, apps: Apps, repeat: int) -> None:
+@pytest.mark.parametrize("buffers", ["uid", "pid"])
+def test_alone(rundir: Rundir, apps: Apps, buffers: str, repeat: int) -> None:
     choose = random.Random(repeat)  # noqa: S311 - no secret
     with running_registry(rundir) as registry:
         for run in range(repeat):
             output = rundir.home / f"alone-{run}"
-            with recording(registry, output, choose.choice([2, 4, 64])) as session:
+            num_subbuf = choose.choice([2, 4, 64])
+            with recording(registry, output, num_subbuf, buffers=buffers) as session:
                 pid = kill_while_writing(rundir, apps, session, choose)
-                before = lost(session)
                 stop(session)
-            found, _ = ticks(output)
-            assert set(found) <= {pid}
-            check_victim(found.get(pid, []), before)
+            found, counted = ticks(output)
+            assert set(found) == {pid}
+            check_victim(found[pid], counted)
 
 
 @pytest.mark.repeat(ci=3, soak=100)

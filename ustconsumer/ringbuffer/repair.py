@@ -121,8 +121,7 @@ class _Subbuf:
             raise RingBufferError("the content of a sub-buffer has an impossible size")
         fence()  # the packet's content before its count
         memory.add_cc(self._index, self._missing)
-        # If it is begun already, who began is dead: it is done again as a whole.
-        memory.cas_cc_sb(self._index, self._base, self._base + 1)
+        # If somebody began to deliver, he is dead: it is done again as a whole.
         self._deliver()
         return lost
 
