@@ -8,6 +8,7 @@ import datetime
 import itertools
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sessiond.links import CommandLink, NotifyLink
 from sessiond.owners import Owner, Process
@@ -133,6 +134,15 @@ class Application:
         """Note that it was brought in line with a revision."""
         self.settled = max(self.settled, revision)
         self._release()
+
+    def stopped(self) -> bool:
+        """Return whether its process is stopped now, by a signal or a debugger."""
+        try:
+            stat = Path(f"/proc/{self.peer.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        # Behind its name, which may have any characters.
+        return stat.rpartition(b") ")[2][:1] in (b"T", b"t")
 
     def slow(self, overdue: bool) -> None:
         """Note that a reply is overdue, or came after all."""

@@ -141,7 +141,7 @@ class Daemon:
         return [
             self._slow_line(app)
             for app in self._applications.values()
-            if app.overdue and self._concerns(app, session)
+            if self._concerns(app, session) and (app.overdue or app.stopped())
         ]
 
     def applications(self) -> list[AppInfo]:
@@ -164,6 +164,8 @@ class Daemon:
 
     @staticmethod
     def _slow_line(app: Application) -> str:
+        if app.stopped():
+            return f"application {app} is stopped (SIGSTOP): it follows when it goes on"
         return f"application {app} does not answer: it follows when it does"
 
     def _no_room(self, peer: Peer) -> str:

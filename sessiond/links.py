@@ -84,8 +84,10 @@ class CommandLink:
         """
         # Duplicated before the first wait: when this command's turn comes, the caller's
         # numbers may name other files.
-        duplicates = {fd: os.dup(fd) for step in command.steps for fd in step.fds}
+        duplicates: dict[int, int] = {}
         try:
+            for fd in (fd for step in command.steps for fd in step.fds):
+                duplicates[fd] = os.dup(fd)
             async with self._lock:
                 reply: Reply | None = None
                 for step in command.steps:
