@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.packet import Packet, Trace
 from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import MappedStream, Subscription
@@ -70,6 +71,12 @@ class Attachment:
         self.session = self._subscription.session
         self.output = self._subscription.output
         self._stats = ConsumerStats()
+        self._holes = Holes(
+            self._subscription,
+            lambda: self._subscription.streams.values(),
+            self._stats.problems.append,
+            lambda line: None,
+        )
 
     def metadata(self) -> Iterator[tuple[Trace, bytes]]:
         """Yield metadata text (TSDL) appended since the last call, per trace."""
@@ -98,6 +105,8 @@ class Attachment:
         while True:
             before = self._stats.packets
             yield from self._readable()
+            self._holes.look()
+            self._stats.repaired = self._holes.repaired
             if timeout is not None and self._stats.packets != before:
                 deadline = time.monotonic() + timeout
             if subscription.drains:
@@ -121,7 +130,7 @@ class Attachment:
             left = 1.0 if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return
-            subscription.wait(min(left, 1.0))
+            subscription.wait(min(left, 1.0, self._holes.wait_s))
             subscription.rings.set_active(0)
 
     def close(self) -> None:
