@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from typing_extensions import Buffer
-
 from ustconsumer._native.ring import (
     PUMP_IDLE,
     PUMP_READY,
@@ -21,6 +19,8 @@ from ustconsumer._native.ring import (
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+    from typing_extensions import Buffer
 
 __all__ = ["Pool", "Round"]
 

@@ -172,7 +172,11 @@ class Streams:
     def switch_due(self) -> None:
         """Close the packets being written whose switch timer says so."""
         for ring in self.timers.due(time.monotonic()):
-            ring.switch(False)
+            # Until an event is there the stream's class may be undeclared: who reads the
+            # trace while it grows could not tell what the packet is.
+            geometry = self._outlets[ring].mapped.stream.geometry
+            if ring.positions()[1] != geometry.header_size:
+                ring.switch(False)
 
     def deliver(self, ring: Ring, max_bytes: int) -> bool:
         """Hand packets of a ring to its writer in Python; return whether it took them.
