@@ -70,7 +70,7 @@ class CommandLink:
         self._buffer = bytearray()
         self._waiting: asyncio.Future[bytes] | None = None
         self._ended = on_end
-        self._wire = Wire(loop, sock, self._received, on_end, _MAX_COMMANDS)
+        self._wire = Wire(loop, sock, self._received, self._end, _MAX_COMMANDS)
 
     async def run(self, command: Command) -> Reply:
         """Send a command and return its last reply, however long that takes.
@@ -134,6 +134,11 @@ class CommandLink:
             raise CommandRefusedError(command, reply.ret_code)
         return reply
 
+    def _end(self, reason: str) -> None:
+        if self._buffer:
+            reason = reason or "closed its connection in the middle of a reply"
+        self._ended(reason)
+
     def _received(self, chunk: bytes) -> None:
         self._buffer += chunk
         if self._waiting is None or self._waiting.done():
@@ -168,10 +173,16 @@ class NotifyLink:
     ) -> None:
         self._decoder = NotifyDecoder(major)
         self._answer = answer
-        self._wire = Wire(loop, sock, self._received, on_end, _MAX_ANSWERS)
+        self._ended = on_end
+        self._wire = Wire(loop, sock, self._received, self._end, _MAX_ANSWERS)
 
     def close(self) -> None:
         self._wire.close()
+
+    def _end(self, reason: str) -> None:
+        if self._decoder.incomplete:
+            reason = reason or "closed its connection in the middle of a request"
+        self._ended(reason)
 
     def _received(self, chunk: bytes) -> None:
         for request in self._decoder.feed(chunk):

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from helpers import captured
 from helpers.apps import Apps
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
@@ -107,6 +111,20 @@ def unasked_answer(hostile: Hostile) -> socket.socket:
     return command
 
 
+def reply_cut_off(hostile: Hostile) -> socket.socket:
+    command, _ = hostile.first_command()
+    command.sendall(reply(0, TRACER_VERSION)[:200])
+    command.shutdown(socket.SHUT_WR)
+    return command
+
+
+def request_cut_off(hostile: Hostile) -> socket.socket:
+    _, notify = hostile.first_command()
+    notify.sendall(struct.pack("<I", 1) + bytes(20))
+    notify.shutdown(socket.SHUT_WR)
+    return notify
+
+
 def answer_of_another_handle(hostile: Hostile) -> socket.socket:
     command, _ = hostile.first_command()
     command.sendall(reply(1, TRACER_VERSION))
@@ -168,6 +186,8 @@ CASES: dict[Callable[[Hostile], socket.socket], str] = {
     # Which of the two depends on how far the registry is with its next command.
     unasked_answer: "answer no command|reply of at least",
     answer_of_another_handle: "handle 1",
+    reply_cut_off: "in the middle of a reply",
+    request_cut_off: "in the middle of a request",
     answer_too_long: "reply of at least 325 bytes",
     refuses_everything: "TRACER_VERSION refused: NOSYS",
     unknown_request: "unknown request 99",
@@ -254,6 +274,55 @@ def test_one_that_refuses_its_buffers_is_named(
         serving.join()
     assert f"(pid {os.getpid()})" in warning
     assert [text for text in (warning, reason) if "session s: CHANNEL refused" not in text] == []
+
+
+def test_descriptors_that_nobody_asked_for_are_not_taken(
+    registry: RunningRegistry, hostile: Hostile
+) -> None:
+    command, notify = hostile.first_command()
+    held = Path(f"/proc/{registry.process.pid}/fd")
+    before = len(list(held.iterdir()))
+    many = [command.fileno()] * 200
+    socket.send_fds(command, [reply(0, TRACER_VERSION)[:100]], many)
+    socket.send_fds(command, [reply(0, TRACER_VERSION)[100:]], many)
+    request = bytearray(48)
+    struct.pack_into("<III", request, 0, 1, 5, 6)
+    for _ in range(5):
+        socket.send_fds(notify, [request], many)
+        assert len(notify.recv(48, socket.MSG_WAITALL)) == 48
+    # The next command: it was taken for what it is.
+    command.recv(COMMAND_SIZE, socket.MSG_WAITALL)
+    assert registry.applications()[os.getpid()].tracer == "0.0.0"
+    assert len(list(held.iterdir())) == before
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+@pytest.mark.repeat(ci=60, soak=5000)
+def test_whatever_they_say_the_registry_goes_on(
+    registry: RunningRegistry, rundir: Rundir, apps: Apps, hostile: Hostile, repeat: int
+) -> None:
+    good = rundir.start([apps.sleeper, "1"])
+    until(lambda: good.pid in registry.applications(), "the good program registers")
+    real = captured.notify_messages()
+    for seed in range(repeat):
+        chance = random.Random(seed)  # noqa: S311 (repeatable, not secret)
+        command, notify = hostile.first_command()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            command.sendall(reply(0, TRACER_VERSION, chance.choice((0, 0, 0, -1029)), 0))
+            for _ in range(chance.randrange(1, 6)):
+                message = bytearray(chance.choice(real))
+                for _ in range(chance.randrange(8)):
+                    at = chance.choice((chance.randrange(len(message)), chance.randrange(48)))
+                    message[at] = chance.choice((0, 1, 0x7F, 0xFF, chance.getrandbits(8)))
+                end = len(message) if chance.random() < 0.8 else chance.randrange(len(message))
+                notify.sendall(message[:end])
+                if chance.random() < 0.3:
+                    command.sendall(chance.randbytes(chance.choice((1, REPLY_SIZE, 700))))
+        for sock in (command, notify):
+            sock.close()
+    until(lambda: set(registry.applications()) == {good.pid}, "all of them are gone")
+    assert not [line for line in registry.log() if "error" in line]
+    assert all(f"pid {os.getpid()}" in line for line in registry.log())
 
 
 def test_one_that_exits_is_no_fault(registry: RunningRegistry, hostile: Hostile) -> None:

@@ -88,6 +88,11 @@ class NotifyDecoder:
         self._layouts = APPLICATION_LAYOUTS[major]
         self._buffer = bytearray()
 
+    @property
+    def incomplete(self) -> bool:
+        """A request has begun and not ended."""
+        return bool(self._buffer)
+
     def feed(self, chunk: bytes) -> Iterator[Request]:
         """Add received bytes; yield each complete request.
 
