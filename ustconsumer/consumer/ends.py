@@ -55,6 +55,8 @@ class Ends:
         self._ending: dict[str, float] = {}
         #: by stream id: write position behind the final packet
         self._closed_at: dict[int, int] = {}
+        #: by stream id: where a sub-buffer was waited for in vain
+        self._held_at: dict[int, int] = {}
         self._left = (0, 0)
         self._lost = (0, 0)
         self._said: tuple[str | None, int] = (None, 0)
@@ -99,7 +101,7 @@ class Ends:
             for mapped in streams.live():
                 # A whole buffer is all that was there; writers may go on for ever.
                 status = streams.drain(mapped.ring, mapped.stream.geometry.buf_size)
-                if status == DRAIN_HELD:
+                if status == DRAIN_HELD and not self._known_held(mapped):
                     held.append(mapped)
                 failed |= status == DRAIN_ERRNO
             outage.check_over()
@@ -147,6 +149,7 @@ class Ends:
             self._streams.sync_metadata()
             for mapped in self._streams.live(trace):
                 self._closed_at.pop(mapped.stream.id, None)
+                self._held_at.pop(mapped.stream.id, None)
             self._streams.close_trace(trace)
             del self._ending[trace]
             closed.append(trace)
@@ -168,9 +171,16 @@ class Ends:
             closed = stream.geometry.subbuf_offset(produced) == 0
             self._closed_at[stream.id] = produced if closed else -1
 
+    def _known_held(self, mapped: MappedStream) -> bool:
+        """Return whether this sub-buffer was waited for already: once is enough."""
+        return self._held_at.get(mapped.stream.id) == mapped.ring.positions()[0]
+
     def _name_held(self, held: list[MappedStream]) -> None:
         for mapped in held:
+            if self._known_held(mapped):
+                continue
             stream = mapped.stream
+            self._held_at[stream.id] = mapped.ring.positions()[0]
             self._problem(
                 f"stream {stream.trace.path}/{stream.name}: a process holds a packet open, "
                 "what follows it is left in the buffer"
