@@ -131,6 +131,7 @@ class Subscription:
         self.ended = False
         #: The registry is gone; its applications stop by themselves.
         self.orphaned = False
+        self._unheard = False
         self._wake_fd = fds[0]
         os.set_blocking(self._wake_fd, False)
         self._poll = select.poll()
@@ -270,11 +271,14 @@ class Subscription:
         self._connection.close()
 
     def _tell(self, message: Message) -> None:
+        if self.orphaned or self._unheard:
+            return
         try:
-            if not self.orphaned:
-                self._connection.send(message)
+            self._connection.send(message)
         except BrokenResourceError:
-            self._orphan()
+            # What it said before it went away is still to be read, and its last word may be
+            # that the session ended: `wait` meets the hang-up behind it.
+            self._unheard = True
 
     def _orphan(self) -> None:
         if not self.orphaned:

@@ -17,7 +17,9 @@ from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.consumer import Consumer
 from ustconsumer.consumer.sinks.disk import DiskSink
+from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.ctf.metalog import MetadataLogWriter
+from ustconsumer.errors import BrokenResourceError
 from ustconsumer.protocol.control import (
     VERSION,
     Attach,
@@ -132,6 +134,26 @@ class ScriptedRegistry:
                 active_readers=1,
             )
         return fd
+
+
+def test_the_last_word_of_a_registry_is_read_though_it_hears_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = ScriptedRegistry([SessionEnded()])
+    connection = Connection(registry.client, "consumer")
+    subscription = Subscription(connection, "s", "library", lambda mapped: None)
+    real = connection.send
+
+    def send(message: Message) -> None:
+        real(message)
+        raise BrokenResourceError("lost the session registry")
+
+    monkeypatch.setattr(connection, "send", send)
+    while not subscription.orphaned:
+        subscription.wait(1)
+    assert subscription.ended
+    registry.thread.join()
+    subscription.close()
 
 
 @pytest.mark.parametrize(
