@@ -102,6 +102,7 @@ class FakeApp:
         self._thread.join(10)
         for ring in self._rings:
             ring.memory.release()
+            os.close(ring.producer.wake_fd)
         for memory in self._maps:
             memory.close()
 
