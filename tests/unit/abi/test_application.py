@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from ustconsumer.abi.application import APPLICATION_LAYOUTS, AtypeNumber
+from ustconsumer.abi.application import APPLICATION_LAYOUTS, REGISTRATION, AtypeNumber
 from ustconsumer.abi.rows import Layout
 
 ABI = APPLICATION_LAYOUTS[9]
@@ -121,3 +123,51 @@ def test_rows_are_those_of_the_headers(tmp_path: Path) -> None:
     ]
     labels = [f"{label}.{name}" for label, _, name, _, _ in rows]
     assert dict(zip(labels, ours, strict=True)) == dict(zip(labels, measured, strict=True))
+
+
+def _messages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("messages", Path(__file__).parent / "messages.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rows_are_those_of_the_headers_of_2_12_and_2_14() -> None:
+    table = _messages()
+    older = {
+        message: {row: at for row, at in rows.items() if row not in missing}
+        for message, rows in table.V2_14.items()
+        for missing in [table.NOT_IN_2_12.get(message, set())]
+    }
+    for major, expected in ((8, older), (10, table.V2_14)):
+        *messages, fields = APPLICATION_LAYOUTS[major]
+        ours = {layout.name: layout for layout in (*messages, *fields.values(), REGISTRATION)}
+        for message, rows in expected.items():
+            known = {row.name: row.offset for row in ours[message]} | {"(size)": ours[message].size}
+            assert rows.items() <= known.items(), (major, message)
+
+
+def test_what_an_older_version_has_not_is_no_row() -> None:
+    names = {
+        major: {row.name for layout in layouts[:-1] for row in layout}
+        for major, layouts in APPLICATION_LAYOUTS.items()
+    }
+    assert names[9] - names[8] == {"token"}
+    assert names[10] - names[9] == {"user_token"}
+    # What lttng-ust 2.12 calls integer, enum, array, sequence, string, float, variant, struct.
+    assert {
+        name: number
+        for name, number in vars(AtypeNumber).items()
+        if not name.startswith("_") and number < 8
+    } == {
+        "INTEGER": 0,
+        "LEGACY_ENUM": 1,
+        "LEGACY_ARRAY": 2,
+        "LEGACY_SEQUENCE": 3,
+        "STRING": 4,
+        "FLOAT": 5,
+        "LEGACY_VARIANT": 6,
+        "LEGACY_STRUCT": 7,
+    }
