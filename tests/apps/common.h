@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the test programs share: usage line, files as signals. */
+/* What the test programs share: usage line, files as signals, texts. */
 #ifndef COMMON_H
 #define COMMON_H
 
@@ -39,6 +39,18 @@ static inline void await(const char *path)
 {
 	while (access(path, F_OK))
 		pause_ms(1);
+}
+
+/* A text of so many bytes, the zero at its end included; NULL if there is none. */
+static inline char *letters(long bytes)
+{
+	char *text = bytes < 1 ? NULL : malloc(bytes);
+
+	if (text) {
+		memset(text, 'x', bytes);
+		text[bytes - 1] = 0;
+	}
+	return text;
 }
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * flood N [THREADS] [--ready FILE] [--wait-start FILE...]
+ * flood N [THREADS] [--text BYTES] [--ready FILE] [--wait-start FILE...]
  *
- * Emits exactly N flood:tick events per thread at full speed. --ready creates FILE
- * once the program runs (so it is registered); --wait-start holds every event back
- * until all the files exist.
+ * Emits exactly N flood:tick events per thread at full speed, with a text of so many
+ * bytes, the zero at its end included. --ready creates FILE once the program runs (so
+ * it is registered); --wait-start holds every event back until all the files exist.
  */
 #define LTTNG_UST_TRACEPOINT_CREATE_PROBES
 #define LTTNG_UST_TRACEPOINT_DEFINE
@@ -14,25 +14,32 @@
 #include <pthread.h>
 
 static int count;
+static const char *text = "flood";
 
 static void *run(void *argument)
 {
 	int thread = (int) (long) argument;
 
 	for (int seq = 0; seq < count; seq++)
-		lttng_ust_tracepoint(flood, tick, seq, thread, "flood");
+		lttng_ust_tracepoint(flood, tick, seq, thread, text);
 	return NULL;
 }
+
+#define USAGE "flood N [THREADS] [--text BYTES] [--ready FILE] [--wait-start FILE...]"
 
 int main(int argc, char **argv)
 {
 	int threads = 1, at = 2;
 
 	if (argc < 2)
-		return usage("flood N [THREADS] [--ready FILE] [--wait-start FILE...]");
+		return usage(USAGE);
 	count = atoi(argv[1]);
 	if (at < argc && argv[at][0] != '-')
 		threads = atoi(argv[at++]);
+	if (at + 1 < argc && !strcmp(argv[at], "--text")) {
+		text = letters(atol(argv[at + 1]));
+		at += 2;
+	}
 	if (at + 1 < argc && !strcmp(argv[at], "--ready")) {
 		touch(argv[at + 1]);
 		at += 2;
@@ -41,8 +48,8 @@ int main(int argc, char **argv)
 		for (at++; at < argc; at++)
 			await(argv[at]);
 	}
-	if (at != argc || threads < 1)
-		return usage("flood N [THREADS] [--ready FILE] [--wait-start FILE...]");
+	if (at != argc || threads < 1 || !text)
+		return usage(USAGE);
 
 	/* The main thread is one of them, so that one thread means a single-threaded program. */
 	pthread_t others[threads];

@@ -34,6 +34,7 @@ class Apps:
         self.late_provider = directory / "late_provider"
         self.calls = directory / "calls"
         self.ros2 = directory / "ros2"
+        self.sized = directory / "sized"
 
 
 def build(directory: Path) -> Apps:
