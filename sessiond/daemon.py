@@ -59,7 +59,7 @@ class Daemon:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.registry = Registry()
-        self.quotas = Quotas(limits)
+        self.quotas = Quotas(limits, self._try_again)
         self.access = access
         self._loop = loop
         self._recordings: dict[str, Recording] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ustconsumer.errors import UstConsumerError
@@ -39,10 +40,20 @@ class Limits:
 
 
 class Quotas:
-    """Counts what each uid has. Pure state."""
+    """Counts what each uid has. Pure state.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    Parameters
+    ----------
+    limits : Limits, optional
+    freed : callable
+        Called when something was given back.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, freed: Callable[[], None] = lambda: None
+    ) -> None:
         self.limits = limits or Limits()
+        self._freed = freed
         self._taken: Counter[tuple[str, int]] = Counter()
 
     def take(self, what: str, uid: int, amount: int = 1) -> None:
@@ -74,6 +85,7 @@ class Quotas:
             self._taken[what, uid] = left
         else:
             del self._taken[what, uid]
+        self._freed()
 
     def taken(self, what: str, uid: int) -> int:
         """Return what a uid has."""

@@ -9,6 +9,7 @@ from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
 
 from ustconsumer.errors import CommandError
+from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import ChannelOptions
 
 
@@ -61,3 +62,60 @@ def test_buffers_beyond_the_limit_are_refused_with_the_reason(rundir: Rundir, ap
         stop.touch()
         assert program.wait() == 0
         small.destroy()
+
+
+def limit_for_one() -> str:
+    """Return a limit that has room for `OPTIONS` once, not twice."""
+    return str(3 * OPTIONS.subbuf_size * OPTIONS.num_subbuf * possible_cpus() // 2)
+
+
+OPTIONS = ChannelOptions(subbuf_size=1 << 18, num_subbuf=4, buffers="pid")
+
+
+def test_what_one_session_gives_back_another_gets(rundir: Rundir, apps: Apps) -> None:
+    """Also what was refused before, and nobody asks for again."""
+    with running_registry(rundir, "--max-memory", limit_for_one()) as registry:
+        program = rundir.start([apps.sleeper, "1"])
+        until(lambda: program.pid in registry.applications(), "the program registers")
+        for name in ("first", "second"):
+            session = registry.client.create(name, str(rundir.home / name))
+            session.enable_channel("channel0", OPTIONS)
+            session.enable_event("*")
+            session.start(consumer=None)
+        known = registry.applications()[program.pid]
+        assert known.sessions == ["first"]
+        assert "session second: " in known.reason
+        registry.client.session("first").destroy()
+        until(
+            lambda: registry.applications()[program.pid].sessions == ["second"],
+            "there is room for the second one now",
+        )
+        assert registry.applications()[program.pid].reason == ""
+
+
+def test_what_a_program_had_another_gets(rundir: Rundir, apps: Apps) -> None:
+    with running_registry(rundir, "--max-memory", limit_for_one()) as registry:
+        session = registry.client.create("s", str(rundir.home / "trace"))
+        session.enable_channel("channel0", OPTIONS)
+        session.enable_event("*")
+        session.start()
+        programs = [rundir.start([apps.sleeper, "1"]) for _ in range(2)]
+        until(
+            lambda: (
+                sorted(bool(app.sessions) for app in registry.applications().values())
+                == [False, True]
+            ),
+            "one is recorded",
+        )
+        until(
+            lambda: any(app.reason for app in registry.applications().values()),
+            "the other is told why not",
+        )
+        (recorded,) = (app.pid for app in registry.applications().values() if app.sessions)
+        first, other = sorted(programs, key=lambda program: program.pid != recorded)
+        first.kill()
+        until(
+            lambda: registry.applications()[other.pid].sessions == ["s"],
+            "once its trace is complete, the other one is recorded",
+        )
+        session.destroy()

@@ -28,8 +28,10 @@ def test_uids_and_kinds_do_not_share() -> None:
 
 
 def test_what_is_given_back_can_be_taken_again() -> None:
-    quotas = Quotas(Limits(sessions=1))
+    freed = []
+    quotas = Quotas(Limits(sessions=1), lambda: freed.append(quotas.taken("sessions", 5)))
     for _ in range(3):
         quotas.take("sessions", 5)
         quotas.give_back("sessions", 5)
     assert quotas.taken("sessions", 5) == 0
+    assert freed == [0, 0, 0]
