@@ -22,6 +22,8 @@ __all__ = ["Consumer"]
 _TURN = 4 << 20
 #: The same as a time: the registry's pushes wait no longer than this.
 _SLICE_NS = 10_000_000
+#: Large buffers bear long pauses, and a turn has several: one without is a pass too many.
+_PAUSES = 4
 #: Seconds an idle consumer sleeps before it looks without having been woken: a wake-up
 #: may be lost with the writer that owed it.
 _RESCAN = 1.0
@@ -127,7 +129,7 @@ class Consumer:
         streams.retry(_TURN)
         pause_ns = int(pacer.pause_s * 1e9)
         found = self._subscription.rings.round(
-            _SLICE_NS, _TURN, pause_ns, pacer.patience, streams.deliver
+            max(_SLICE_NS, _PAUSES * pause_ns), _TURN, pause_ns, pacer.patience, streams.deliver
         )
         pacer.found(found.fill)
         if found.news:
