@@ -37,6 +37,10 @@ def test_one_application_more_than_allowed_is_refused_and_named(rundir: Rundir, 
         assert "1 applications and may have 1" in known[second.pid].reason
         stop.touch()
         assert (first.wait(), second.wait()) == (0, 0)
+        until(lambda: not registry.applications(), "both are gone")
+        third = rundir.start([apps.sleeper, "1"])
+        until(lambda: third.pid in registry.applications(), "the third registers")
+        assert registry.applications()[third.pid].state != "refused"
 
 
 def test_buffers_beyond_the_limit_are_refused_with_the_reason(rundir: Rundir, apps: Apps) -> None:
