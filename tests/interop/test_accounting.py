@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""Every event is somewhere: in the trace, among the discarded, or in a packet overwritten.
+
+How many there were is what the programs were told; what was recorded is counted three
+times: by us, by babeltrace2, and by a walk over the bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text
+from helpers.registry import RunningRegistry, running_registry, until
+from helpers.rundir import Rundir
+from helpers.streams import FilePacket, floods, streams
+
+from ustconsumer.client.session import Session
+from ustconsumer.client.totals import Totals, count
+from ustconsumer.protocol.control import ChannelOptions
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+
+#: facts, ring buffer 4: header of a packet, of an event, of one after a pause or the first
+PACKET, SHORT, LONG = 84, 6, 14
+SMALL = 4096
+CPU = min(os.sched_getaffinity(0))
+_EVENTS = re.compile(r"WARNING: Tracer discarded (\d+) events? ")
+_PACKETS = re.compile(r"WARNING: Tracer discarded (\d+) packets? ")
+#: Its counter is not 0 in the first packet, and there is no earlier one to compare with.
+_BEFORE = re.compile(r"WARNING: Tracer may have discarded events ")
+MS = 1000
+
+
+def pin() -> None:
+    """Keep a program on one CPU, so that all its events are in one stream."""
+    os.sched_setaffinity(0, {CPU})
+
+
+def text_for(events: int, subbuf_size: int) -> int:
+    """Return a text of flood's with which a sub-buffer holds so many events, always.
+
+    Any of them may have the longer header: how often a program pauses is not its choice.
+    """
+    size = (subbuf_size - PACKET) // events - 2 * (LONG - SHORT)
+    room = subbuf_size - PACKET - events * size
+    assert events * (LONG - SHORT) <= room < size
+    return size - SHORT - 8
+
+
+@contextmanager
+def recording(
+    registry: RunningRegistry, output: Path, options: ChannelOptions, event: str
+) -> Iterator[Session]:
+    """Record, with no consumer to begin with."""
+    session = registry.client.create("counted", str(output))
+    session.enable_channel("chan", options)
+    session.enable_event(event)
+    assert session.start(consumer=None) == []
+    yield session
+    session.destroy()
+
+
+def stop(session: Session) -> Totals:
+    """Stop; nothing may be left in the buffers."""
+    late = re.compile(r"\d+ programs? ran ")
+    assert not [line for line in session.stop() if not late.match(line)]
+    for stream in session.info().streams:
+        assert stream.produced == stream.consumed
+    return count(session)
+
+
+class Trace:
+    """What is in a trace: by babeltrace2, and by the bytes.
+
+    Attributes
+    ----------
+    lines : list of str
+        One per event.
+    events_lost, packets_lost : int
+        What babeltrace2 says about them.
+    streams : dict
+        Packets of each stream.
+    """
+
+    def __init__(self, output: Path) -> None:
+        reading = babeltrace2_text(output)
+        self.lines = reading.lines
+        self.streams = streams(output)
+        first = [packets[0] for packets in self.streams.values() if packets]
+        before = [packet.discarded for packet in first if packet.discarded]
+        self.events_lost, self.packets_lost, unknown = sum(before), 0, 0
+        for line in reading.stderr.splitlines():
+            if _BEFORE.match(line):
+                unknown += 1
+                continue
+            events, packets = _EVENTS.match(line), _PACKETS.match(line)
+            assert events or packets, f"babeltrace2 warns: {line}"
+            self.events_lost += int(events[1]) if events else 0
+            self.packets_lost += int(packets[1]) if packets else 0
+        assert unknown == len(before)
+        for packets_ in self.streams.values():
+            counters = [packet.discarded for packet in packets_]
+            assert counters == sorted(counters)
+
+    @property
+    def counters(self) -> int:
+        """Events discarded, as the last packet of each stream says."""
+        return sum(packets[-1].discarded for packets in self.streams.values() if packets)
+
+    @property
+    def records(self) -> int:
+        return sum(
+            1 for packets in self.streams.values() for packet in packets for _ in floods(packet)
+        )
+
+
+def check_discarded(trace: Trace, totals: Totals, emitted: int) -> None:
+    """Nothing but events that were counted is missing."""
+    assert totals.recorded + totals.discarded == emitted
+    assert len(trace.lines) == trace.records == totals.recorded
+    assert trace.events_lost == trace.counters == totals.discarded
+    assert trace.packets_lost == 0
+    for packets in trace.streams.values():
+        assert [packet.sequence for packet in packets] == list(range(len(packets)))
+
+
+def overwritten(packets: list[FilePacket]) -> int:
+    """Return how many packets of a stream are gone."""
+    sequences = [packet.sequence for packet in packets]
+    assert sequences == sorted(set(sequences))
+    return sequences[-1] + 1 - len(sequences)
+
+
+def check_overwritten(
+    trace: Trace, totals: Totals, emitted: int, each: int, exact: bool = True
+) -> None:
+    """Nothing is missing but what was counted, and ``each`` events per packet overwritten.
+
+    Not ``exact``: a timer may have closed packets before they were full.
+    """
+    assert len(trace.lines) == trace.records == totals.recorded
+    assert trace.events_lost == totals.discarded
+    gone = sum(map(overwritten, trace.streams.values()))
+    # What babeltrace2 cannot know is what came before the first packet.
+    assert trace.packets_lost == gone - sum(p[0].sequence for p in trace.streams.values())
+    missing = emitted - totals.recorded - totals.discarded
+    assert 0 <= missing <= each * gone
+    if not exact:
+        return
+    assert missing == each * gone
+    for packets in trace.streams.values():
+        # Full, but for the last one: the stream was closed in it.
+        for packet in packets[:-1]:
+            assert sum(1 for _ in floods(packet)) == each
+
+
+def emit(rundir: Rundir, apps: Apps, session: Session, programs: int, *arguments: object) -> None:
+    """Run so many programs at once, from when all of them are recorded to their end."""
+    go = rundir.home / f"go-{len(session.info().processes)}"
+    command = [apps.flood, *map(str, arguments), "--wait-start", go]
+    before = len(session.info().processes)
+    started = [rundir.start(command) for _ in range(programs)]
+    until(lambda: len(session.info().processes) == before + programs, "all are recorded")
+    go.touch()
+    for program in started:
+        assert program.wait() == 0
+
+
+#: programs at once, threads of each
+CROWDS = [(1, 1), (1, 2), (1, 8), (30, 1)]
+TIMERS = {"woken": {}, "timed": {"read_timer_us": 10 * MS, "switch_timer_us": 10 * MS}}
+
+
+def check_positions(session: Session, trace: Trace, subbuf_size: int) -> None:
+    """The last packet of each file is the last one of its stream."""
+    names = {Path(path).name: packets for path, packets in trace.streams.items()}
+    for stream in session.info().streams:
+        packets = names[f"chan_{stream.cpu}"]
+        assert (packets[-1].sequence + 1) * subbuf_size == stream.produced
+
+
+@pytest.mark.full_speed
+@pytest.mark.parametrize("timers", TIMERS)
+@pytest.mark.parametrize("buffers", ["uid", "pid"])
+def test_discarded(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> None:
+    """Recorded + discarded = emitted, to the event."""
+    few, many = 2000, 30_000
+    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=2, buffers=buffers, **TIMERS[timers])
+    with running_registry(rundir) as registry:
+        for programs, threads in CROWDS:
+            output = rundir.home / f"trace-{programs}-{threads}"
+            share = many // programs // threads
+            with recording(registry, output, options, "flood:tick") as session:
+                # Nobody reads yet: some are discarded whatever the machine does.
+                emit(rundir, apps, session, programs, few, threads)
+                session.spawn_consumer()
+                emit(rundir, apps, session, programs, share, threads)
+                totals = stop(session)
+                assert totals.discarded > 0
+                assert session.info().channels[0].discarded == totals.discarded
+                trace = Trace(output)
+                if buffers == "uid":
+                    check_positions(session, trace, SMALL)
+            check_discarded(trace, totals, programs * threads * (few + share))
+            # Each number was emitted once by each thread of each program, both times.
+            numbers = Counter(
+                r for packets in trace.streams.values() for p in packets for r in floods(p)
+            )
+            assert max(numbers.values()) <= 2 * programs
+        assert registry.log() == []
+
+
+@pytest.mark.full_speed
+@pytest.mark.parametrize("timers", [*TIMERS, "read"])
+@pytest.mark.parametrize("buffers", ["uid", "pid"])
+def test_overwritten(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> None:
+    """Sequence numbers show exactly what was overwritten, to the event."""
+    few, many, each = 100, 3000, 4
+    periods = {"read_timer_us": 10 * MS} if timers == "read" else TIMERS[timers]
+    options = ChannelOptions(
+        subbuf_size=SMALL, num_subbuf=2, mode="overwrite", buffers=buffers, **periods
+    )
+    text = text_for(each, SMALL)
+    with running_registry(rundir) as registry:
+        for programs, threads in CROWDS:
+            output = rundir.home / f"trace-{programs}-{threads}"
+            share = many // programs // threads
+            with recording(registry, output, options, "flood:tick") as session:
+                # Nobody reads yet: some are overwritten whatever the machine does.
+                emit(rundir, apps, session, programs, few, threads, "--text", text)
+                session.spawn_consumer()
+                emit(rundir, apps, session, programs, share, threads, "--text", text)
+                totals = stop(session)
+                trace = Trace(output)
+                if buffers == "uid":
+                    check_positions(session, trace, SMALL)
+            emitted = programs * threads * (few + share)
+            assert sum(map(overwritten, trace.streams.values())) > 0
+            check_overwritten(trace, totals, emitted, each, exact=timers != "timed")
+        assert registry.log() == []
