@@ -89,11 +89,21 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("applications", "sessions"):
         default = getattr(Limits, name)
         limits.add_argument(
-            f"--max-{name}", type=int, metavar="N", default=default, help="(default: %(default)s)"
+            f"--max-{name}",
+            type=_count,
+            metavar="N",
+            default=default,
+            help="(default: %(default)s)",
         )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--version", action="version", version=ustconsumer.__version__)
     return parser
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number: use 1 or more")
 
 
 def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:
