@@ -28,9 +28,9 @@ class Reading(NamedTuple):
     stderr: str
 
 
-def babeltrace2_text(directory: str | os.PathLike[str]) -> Reading:
+def babeltrace2_text(directory: str | os.PathLike[str], *options: str) -> Reading:
     """Return one line per event: ``[time] host provider:name: { ... }, ...``."""
-    return _read("--no-delta", os.fspath(directory))
+    return _read("--no-delta", *options, os.fspath(directory))
 
 
 def babeltrace2_details(directory: str | os.PathLike[str]) -> Reading:

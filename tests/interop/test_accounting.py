@@ -7,7 +7,6 @@ times: by us, by babeltrace2, and by a walk over the bytes.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,43 +14,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.accounting import (
+    CPU,
+    LONG,
+    PACKET,
+    SHORT,
+    Trace,
+    check_discarded,
+    check_overwritten,
+    check_positions,
+    overwritten,
+    pin,
+    stop,
+    text_for,
+)
 from helpers.apps import Apps
-from helpers.babeltrace import babeltrace2_text
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
-from helpers.streams import FilePacket, floods, streams
+from helpers.streams import floods
 
 from ustconsumer.client.session import Session
-from ustconsumer.client.totals import Totals, count
 from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
-#: facts, ring buffer 4: header of a packet, of an event, of one after a pause or the first
-PACKET, SHORT, LONG = 84, 6, 14
 SMALL = 4096
-CPU = min(os.sched_getaffinity(0))
-_EVENTS = re.compile(r"WARNING: Tracer discarded (\d+) events? ")
-_PACKETS = re.compile(r"WARNING: Tracer discarded (\d+) packets? ")
-#: Its counter is not 0 in the first packet, and there is no earlier one to compare with.
-_BEFORE = re.compile(r"WARNING: Tracer may have discarded events ")
 MS = 1000
-
-
-def pin() -> None:
-    """Keep a program on one CPU, so that all its events are in one stream."""
-    os.sched_setaffinity(0, {CPU})
-
-
-def text_for(events: int, subbuf_size: int) -> int:
-    """Return a text of flood's with which a sub-buffer holds so many events, always.
-
-    Any of them may have the longer header: how often a program pauses is not its choice.
-    """
-    size = (subbuf_size - PACKET) // events - 2 * (LONG - SHORT)
-    room = subbuf_size - PACKET - events * size
-    assert events * (LONG - SHORT) <= room < size
-    return size - SHORT - 8
 
 
 @contextmanager
@@ -67,103 +55,9 @@ def recording(
     session.destroy()
 
 
-def stop(session: Session) -> Totals:
-    """Stop; nothing may be left in the buffers."""
-    late = re.compile(r"\d+ programs? ran ")
-    assert not [line for line in session.stop() if not late.match(line)]
-    for stream in session.info().streams:
-        assert stream.produced == stream.consumed
-    return count(session)
-
-
-class Trace:
-    """What is in a trace: by babeltrace2, and by the bytes.
-
-    Attributes
-    ----------
-    lines : list of str
-        One per event.
-    events_lost, packets_lost : int
-        What babeltrace2 says about them.
-    streams : dict
-        Packets of each stream.
-    """
-
-    def __init__(self, output: Path) -> None:
-        reading = babeltrace2_text(output)
-        self.lines = reading.lines
-        self.streams = streams(output)
-        first = [packets[0] for packets in self.streams.values() if packets]
-        before = [packet.discarded for packet in first if packet.discarded]
-        self.events_lost, self.packets_lost, unknown = sum(before), 0, 0
-        for line in reading.stderr.splitlines():
-            if _BEFORE.match(line):
-                unknown += 1
-                continue
-            events, packets = _EVENTS.match(line), _PACKETS.match(line)
-            assert events or packets, f"babeltrace2 warns: {line}"
-            self.events_lost += int(events[1]) if events else 0
-            self.packets_lost += int(packets[1]) if packets else 0
-        assert unknown == len(before)
-        for packets_ in self.streams.values():
-            counters = [packet.discarded for packet in packets_]
-            assert counters == sorted(counters)
-
-    @property
-    def counters(self) -> int:
-        """Events discarded, as the last packet of each stream says."""
-        return sum(packets[-1].discarded for packets in self.streams.values() if packets)
-
-    @property
-    def records(self) -> int:
-        return sum(
-            1 for packets in self.streams.values() for packet in packets for _ in floods(packet)
-        )
-
-
-def check_discarded(trace: Trace, totals: Totals, emitted: int) -> None:
-    """Nothing but events that were counted is missing."""
-    assert totals.recorded + totals.discarded == emitted
-    assert len(trace.lines) == trace.records == totals.recorded
-    assert trace.events_lost == trace.counters == totals.discarded
-    assert trace.packets_lost == 0
-    for packets in trace.streams.values():
-        assert [packet.sequence for packet in packets] == list(range(len(packets)))
-
-
-def overwritten(packets: list[FilePacket]) -> int:
-    """Return how many packets of a stream are gone."""
-    sequences = [packet.sequence for packet in packets]
-    assert sequences == sorted(set(sequences))
-    return sequences[-1] + 1 - len(sequences)
-
-
-def check_overwritten(
-    trace: Trace, totals: Totals, emitted: int, each: int, exact: bool = True
-) -> None:
-    """Nothing is missing but what was counted, and ``each`` events per packet overwritten.
-
-    Not ``exact``: a timer may have closed packets before they were full.
-    """
-    assert len(trace.lines) == trace.records == totals.recorded
-    assert trace.events_lost == totals.discarded
-    gone = sum(map(overwritten, trace.streams.values()))
-    # What babeltrace2 cannot know is what came before the first packet.
-    assert trace.packets_lost == gone - sum(p[0].sequence for p in trace.streams.values())
-    missing = emitted - totals.recorded - totals.discarded
-    assert 0 <= missing <= each * gone
-    if not exact:
-        return
-    assert missing == each * gone
-    for packets in trace.streams.values():
-        # Full, but for the last one: the stream was closed in it.
-        for packet in packets[:-1]:
-            assert sum(1 for _ in floods(packet)) == each
-
-
 def emit(rundir: Rundir, apps: Apps, session: Session, programs: int, *arguments: object) -> None:
     """Run so many programs at once, from when all of them are recorded to their end."""
-    go = rundir.home / f"go-{len(session.info().processes)}"
+    go = rundir.home / "go"
     command = [apps.flood, *map(str, arguments), "--wait-start", go]
     before = len(session.info().processes)
     started = [rundir.start(command) for _ in range(programs)]
@@ -171,19 +65,12 @@ def emit(rundir: Rundir, apps: Apps, session: Session, programs: int, *arguments
     go.touch()
     for program in started:
         assert program.wait() == 0
+    go.unlink()
 
 
 #: programs at once, threads of each
 CROWDS = [(1, 1), (1, 2), (1, 8), (30, 1)]
 TIMERS = {"woken": {}, "timed": {"read_timer_us": 10 * MS, "switch_timer_us": 10 * MS}}
-
-
-def check_positions(session: Session, trace: Trace, subbuf_size: int) -> None:
-    """The last packet of each file is the last one of its stream."""
-    names = {Path(path).name: packets for path, packets in trace.streams.items()}
-    for stream in session.info().streams:
-        packets = names[f"chan_{stream.cpu}"]
-        assert (packets[-1].sequence + 1) * subbuf_size == stream.produced
 
 
 @pytest.mark.full_speed
@@ -245,3 +132,98 @@ def test_overwritten(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> N
             assert sum(map(overwritten, trace.streams.values())) > 0
             check_overwritten(trace, totals, emitted, each, exact=timers != "timed")
         assert registry.log() == []
+
+
+# -- an event as large as a sub-buffer, and a byte larger ------------------------------------
+
+#: What a packet of the smallest size has room for, header of the event included.
+ROOM = SMALL - PACKET
+#: Milliseconds after which an event gets the longer header: 2^27 ns, and some more.
+PAUSE = "+150"
+
+
+class Sized:
+    """One run of the program whose events have given sizes, alone on one CPU."""
+
+    def __init__(self, rundir: Rundir, apps: Apps, mode: str, *words: int | str) -> None:
+        output = rundir.home / "trace"
+        options = ChannelOptions(subbuf_size=SMALL, num_subbuf=64, mode=mode)
+        with running_registry(rundir) as registry:
+            session = registry.client.create("sized", str(output))
+            session.enable_channel("chan", options)
+            session.enable_event("sized:event")
+            session.start()
+            command = [apps.sized, *map(str, words)]
+            assert rundir.run(command, preexec_fn=pin).returncode == 0
+            self.totals = stop(session)
+            lost = [(s.lost_full, s.lost_wrap, s.lost_big) for s in session.info().streams]
+            session.destroy()
+        assert sum(full + wrap for full, wrap, _ in lost) == 0
+        self.too_big = sum(big for _, _, big in lost)
+        assert self.totals.discarded == self.too_big
+        trace = Trace(output)
+        assert len(trace.lines) == self.totals.recorded
+        assert trace.counters == self.too_big
+        self.numbers = [int(re.findall(r"seq = (\d+)", line)[0]) for line in trace.lines]
+        (packets,) = (p for path, p in trace.streams.items() if path.endswith(f"chan_{CPU}"))
+        assert [packet.sequence for packet in packets] == list(range(len(packets)))
+        self.packets = packets
+
+    @property
+    def contents(self) -> list[int]:
+        """Bytes in each packet, without its header."""
+        return [packet.content_size - PACKET for packet in self.packets]
+
+
+MODES = pytest.mark.parametrize("mode", ["discard", "overwrite"])
+
+
+@MODES
+def test_the_first_event_fills_a_packet(mode: str, rundir: Rundir, apps: Apps) -> None:
+    run = Sized(rundir, apps, mode, ROOM - LONG)
+    assert (run.numbers, run.too_big) == ([0], 0)
+    # The end of the recording closes an empty one behind it.
+    assert run.contents == [ROOM, 0]
+    assert run.packets[0].packet_size == SMALL
+
+
+@MODES
+def test_the_first_event_is_a_byte_too_big(mode: str, rundir: Rundir, apps: Apps) -> None:
+    run = Sized(rundir, apps, mode, ROOM - LONG + 1, 5)
+    assert (run.numbers, run.too_big) == ([1], 1)
+    assert run.contents == [LONG + 5]
+
+
+@MODES
+def test_later_events_fill_a_packet_or_are_too_big(mode: str, rundir: Rundir, apps: Apps) -> None:
+    large = ROOM - LONG
+    run = Sized(rundir, apps, mode, 5, PAUSE, large, PAUSE, large + 1, 5, PAUSE, large, large * 9)
+    assert (run.numbers, run.too_big) == ([0, 2, 5, 7], 2)
+    assert run.contents == [LONG + 5, ROOM, LONG + 5, ROOM, 0]
+    assert [packet.discarded for packet in run.packets] == [0, 0, 1, 1, 2]
+
+
+@MODES
+def test_an_event_fills_what_is_left_of_a_packet(mode: str, rundir: Rundir, apps: Apps) -> None:
+    """Or goes into the next one, if it is a byte larger than that."""
+    # Longer headers, whatever the machine does.
+    half = (ROOM - 2 * LONG) // 2
+    run = Sized(rundir, apps, mode, half, PAUSE, half, PAUSE, half + 1, PAUSE, half, PAUSE, half)
+    assert run.numbers == [0, 2, 4, 6, 8]
+    assert run.contents == [ROOM, LONG + half + 1, ROOM, 0]
+
+
+@MODES
+def test_events_with_the_short_header(mode: str, rundir: Rundir, apps: Apps) -> None:
+    """Each pair is a small event and one that fills a packet; in others it is a byte too big."""
+    pairs, large = 20, ROOM - SHORT
+    run = Sized(rundir, apps, mode, *[5, large] * pairs, *[5, large + 1] * pairs)
+    small = range(0, 4 * pairs, 2)
+    assert set(small) <= set(run.numbers)
+    assert max(run.numbers) == 4 * pairs - 2, "one that is too big was recorded"
+    # A program that was paused just then needed the longer header, and had no room.
+    filled = set(run.numbers) - set(small)
+    assert filled
+    assert filled <= set(range(1, 2 * pairs, 2))
+    assert run.too_big == 2 * pairs - len(filled)
+    assert run.contents.count(ROOM) == len(filled)
