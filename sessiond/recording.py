@@ -193,7 +193,7 @@ class Recording:
     def trace_closed(self, subscription: Subscription, message: TraceClosed) -> None:
         """Let go of a trace that nobody writes any more: a consumer has finished it."""
         subscription.stats = message.stats
-        if subscription is not self.lease:
+        if subscription is not self.lease or self._closed:
             return
         for key, trace in tuple(self.traces.items()):
             if trace.id == message.trace and trace.ended:

@@ -138,7 +138,7 @@ print("still here", flush=True)
 
 def test_a_second_one_is_at_once() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", TWICE], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", TWICE], capture_output=True, text=True, check=False
     )
     # No signal's death, which would have a successor.
     assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "draining\n"), result

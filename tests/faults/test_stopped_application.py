@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -60,9 +62,10 @@ def test_many_at_once_each_somewhere_else(rundir: Rundir, apps: Apps) -> None:
         drtrace("create", "s", "-o", str(output))
         drtrace("enable-event", "*")
         drtrace("start")
+        find_helpers = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         halting = {
             where: rundir.start_python("-m", "helpers.halting", rundir.path, where,
-                                       stdin=subprocess.PIPE)
+                                       stdin=subprocess.PIPE, env=find_helpers)
             for where in PLACES
         }  # fmt: skip
         for where, program in halting.items():
