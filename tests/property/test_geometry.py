@@ -183,7 +183,7 @@ def choose_sizes(choose: random.Random, subbuf_size: int, number: int) -> list[i
         if room < 0:
             break
         sizes.append(size)
-    return sizes
+    return sizes or [6]
 
 
 _LINE = re.compile(r"\[(\d+)\] \S+ sized:event: .*\{ seq = (\d+), text = \"(x*)\" \}")
