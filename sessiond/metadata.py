@@ -48,6 +48,8 @@ class _StreamClass:
         self.context_steps: Steps = []
         self.event_ids: dict[tuple[str, str, tuple[Field, ...]], int] = {}
         self.event_steps: dict[int, Steps] = {}
+        #: Declarations of events that wait for the one of the class.
+        self.waiting: list[str] = []
 
 
 class TraceMetadata:
@@ -86,6 +88,8 @@ class TraceMetadata:
         self._classes: dict[int, _StreamClass] = {}
         self._enumerations: dict[tuple[str, tuple[EnumEntry, ...]], int] = {}
         self._entries: dict[int, tuple[EnumEntry, ...]] = {}
+        #: length of what waits
+        self._waiting = 0
 
     def event(self, channel: int, request: EventRequest) -> int:
         """Return the id of an event in a channel, declared now if it is new.
@@ -104,17 +108,24 @@ class TraceMetadata:
         if number >= _MAX_EVENTS:
             raise DeclarationRefusedError(f"event {request.name!r}: too many", errno.ENOSPC)
         check_event(request, self._entries)
-        self._append(
-            event_block(
-                channel,
-                number,
-                request.name,
-                request.loglevel,
-                request.fields,
-                request.model_emf_uri,
-                self._entries,
-            )
+        text = event_block(
+            channel,
+            number,
+            request.name,
+            request.loglevel,
+            request.fields,
+            request.model_emf_uri,
+            self._entries,
         )
+        if known.contexts is None:
+            # An application names its events before its channels, and writes after both.
+            # Readers refuse an event without a class: what was appended must be readable
+            # if we, or the application, come no further.
+            self._check_room(text)
+            known.waiting.append(text)
+            self._waiting += len(text)
+        else:
+            self._append(text)
         known.event_ids[key] = number
         known.event_steps[number] = steps(request.fields)
         return number
@@ -130,7 +141,12 @@ class TraceMetadata:
         known = self._class(channel)
         if known.contexts is None:
             check_fields("contexts", contexts, self._entries)
-            self._append(stream_block(channel, contexts, self._entries))
+            text = stream_block(channel, contexts, self._entries)
+            self._check_room(text)
+            waiting = "".join(known.waiting)
+            self._log.append(text + waiting)
+            self._waiting -= len(waiting)
+            known.waiting.clear()
             known.contexts = contexts
             known.context_steps = steps(contexts)
         elif known.contexts != contexts:
@@ -184,11 +200,14 @@ class TraceMetadata:
         return self._classes.setdefault(channel, _StreamClass())
 
     def _append(self, text: str) -> None:
-        if self._log.length + len(text) > _MAX_TEXT:
+        self._check_room(text)
+        self._log.append(text)
+
+    def _check_room(self, text: str) -> None:
+        if self._log.length + self._waiting + len(text) > _MAX_TEXT:
             raise DeclarationRefusedError(
                 f"the trace's metadata is {_MAX_TEXT} bytes long already", errno.ENOSPC
             )
-        self._log.append(text)
 
 
 def _description(process: Process, patchlevel: int) -> ProcessDescription:

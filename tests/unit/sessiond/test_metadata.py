@@ -69,6 +69,8 @@ def request(
 
 def test_equal_events_are_one(declared: Declared) -> None:
     assert declared.header.startswith("/* CTF 1.8 */")
+    declared.trace.complete([0, 1])
+    declared.new()
     assert declared.trace.event(0, request(I32)) == 0
     assert declared.new().count('name = "p:e"') == 1
     assert declared.trace.event(0, request(I32)) == 0
@@ -107,12 +109,29 @@ def test_streams_without_an_event_are_declared_in_the_end(declared: Declared) ->
     assert "\tid = 0;" in text
 
 
+def test_events_come_after_the_class_of_their_stream(declared: Declared) -> None:
+    """Whoever names them first: readers refuse a trace that ends in between."""
+    declared.trace.event(0, request(I32))
+    declared.trace.event(1, request(U8, name="p:other"))
+    assert declared.new() == ""
+    declared.trace.stream_class(0, ())
+    text = declared.new()
+    assert text.count("stream {") == text.count("event {") == 1
+    assert text.index("stream {") < text.index("event {")
+    declared.trace.event(0, request(I32, name="p:next"))
+    assert "p:next" in declared.new()
+    declared.trace.complete([0, 1])
+    text = declared.new()
+    assert text.index("stream {") < text.index('"p:other"')
+
+
 def test_enumerations_are_shared_by_their_entries(declared: Declared) -> None:
     color = declared.trace.enumeration("p_color", (EnumEntry("red", 0, 0),))
     assert declared.trace.enumeration("p_color", (EnumEntry("red", 0, 0),)) == color
     other = declared.trace.enumeration("p_color", (EnumEntry("blue", 0, 0),))
     assert other != color
-    assert declared.new() == ""
+    declared.trace.complete([0])
+    assert "enum" not in declared.new()
     declared.trace.event(0, request(Enumeration("p_color", I32, other)))
     text = declared.new()
     assert '"blue"' in text
