@@ -163,7 +163,11 @@ class Ends:
             # The end of a recording and that of a trace may come together, in either order:
             # one final packet, unless somebody wrote in between.
             ending = trace is not None or stream.trace.id in self._ending
-            if ending and self._closed_at.get(stream.id) == ring.positions()[1]:
+            produced = ring.positions()[1]
+            if ending and self._closed_at.get(stream.id) == produced:
+                continue
+            if self._subscription.orphaned and produced == stream.geometry.header_size:
+                # No event yet: its class may be undeclared, and nobody is left to do it.
                 continue
             ring.switch(True)
             produced = ring.positions()[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.rings import CHANNEL_ID, CPU, UUID
+from helpers.ringwriter import RingWriter
 
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.connection import Connection
@@ -37,15 +38,18 @@ from ustconsumer.protocol.control import (
     encode,
 )
 from ustconsumer.ringbuffer.allocate import create_memory, initialise
+from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
+from ustconsumer.ringbuffer.memory import StreamMemory
 
 LAYOUT = "ust-9-x86_64"
 
 
 class ScriptedRegistry:
-    """Gives one stream with an empty open packet, says ``last`` and hangs up."""
+    """Gives one stream with an open packet of ``events``, says ``last`` and hangs up."""
 
-    def __init__(self, last: list[Message]):
+    def __init__(self, last: list[Message], events: int = 0):
+        self._events = events
         self.socket, self.client = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.received: list[Message] = []
         self._last = last
@@ -133,6 +137,11 @@ class ScriptedRegistry:
                 now=1000,
                 active_readers=1,
             )
+            words = StreamMemory(memory, geometry)
+            writer = RingWriter(Producer(words, UUID, CHANNEL_ID, CPU))
+            for _ in range(self._events):
+                assert writer.write(0, bytes(4), 2000) == 0
+            words.release()
         return fd
 
 
@@ -157,27 +166,29 @@ def test_the_last_word_of_a_registry_is_read_though_it_hears_nothing_any_more(
 
 
 @pytest.mark.parametrize(
-    ("last", "packets"),
+    ("last", "events", "packets"),
     [
         # Destroyed: it was stopped before, which closed the last packets.
-        ([SessionEnded()], 0),
+        ([SessionEnded()], 0, 0),
         # Stopped, then destroyed: one packet, an empty one, and no second.
-        ([Drain(token=5, final=True), SessionEnded()], 1),
-        ([Drain(token=5, final=False), SessionEnded()], 0),
-        # The registry died: nobody else closes the packet being written.
-        ([], 1),
+        ([Drain(token=5, final=True), SessionEnded()], 0, 1),
+        ([Drain(token=5, final=False), SessionEnded()], 0, 0),
+        # The registry died: nobody else closes the packet being written. An empty one may
+        # be of a stream that it did not declare.
+        ([], 1, 1),
+        ([], 0, 0),
     ],
-    ids=["destroyed", "stopped", "drained", "died"],
+    ids=["destroyed", "stopped", "drained", "died", "died-before-an-event"],
 )
 def test_which_ends_close_the_open_packet(
-    last: list[Message], packets: int, tmp_path: Path
+    last: list[Message], events: int, packets: int, tmp_path: Path
 ) -> None:
-    registry = ScriptedRegistry(last)
+    registry = ScriptedRegistry(last, events)
     consumer = Consumer(Connection(registry.client, "consumer"), "s", DiskSink(tmp_path), "disk")
     consumer.run()
     registry.thread.join()
     data = tmp_path / "ust" / "uid" / "1" / "64-bit" / f"c_{CPU}"
-    # An empty packet is its header, padded to a page.
+    # A packet is its header and events, padded to a page.
     assert data.stat().st_size == packets * 4096
     for message in registry.received:
         if isinstance(message, Drained):
