@@ -2,15 +2,17 @@
 /*
  * flood N [THREADS] [--text BYTES] [--ready FILE] [--wait-start FILE...]
  *
- * Emits exactly N flood:tick events per thread at full speed, with a text of so many
- * bytes, the zero at its end included. --ready creates FILE once the program runs (so
- * it is registered); --wait-start holds every event back until all the files exist.
+ * Emits exactly N flood:tick events per thread at full speed (for ever if N is
+ * negative), with a text of so many bytes, the zero at its end included. --ready creates
+ * FILE once the program runs (so it is registered); --wait-start holds every event back
+ * until all the files exist.
  */
 #define LTTNG_UST_TRACEPOINT_CREATE_PROBES
 #define LTTNG_UST_TRACEPOINT_DEFINE
 #include "flood_tp.h"
 #include "common.h"
 
+#include <limits.h>
 #include <pthread.h>
 
 static int count;
@@ -20,7 +22,7 @@ static void *run(void *argument)
 {
 	int thread = (int) (long) argument;
 
-	for (int seq = 0; seq < count; seq++)
+	for (int seq = 0; count < 0 || seq < count; seq = seq == INT_MAX ? 0 : seq + 1)
 		lttng_ust_tracepoint(flood, tick, seq, thread, text);
 	return NULL;
 }

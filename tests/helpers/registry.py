@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -36,12 +37,21 @@ class RunningRegistry:
     process : subprocess.Popen
     client : Registry
         Connected to it.
+    killed : bool
+        By `kill`.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], client: Registry, log: Path):
         self.process = process
         self.client = client
+        self.killed = False
         self._log = log
+
+    def kill(self) -> None:
+        """Kill it: SIGKILL."""
+        self.process.kill()
+        assert self.process.wait() == -signal.SIGKILL
+        self.killed = True
 
     def log(self) -> list[str]:
         """Return what it has said so far."""
@@ -56,7 +66,7 @@ class RunningRegistry:
 def running_registry(
     rundir: Rundir, *options: str, private: bool = True
 ) -> Iterator[RunningRegistry]:
-    """Run a registry until the end of the block; it must end well.
+    """Run a registry until the end of the block; unless the test kills it, it must end well.
 
     Lasting ones (not ``private``) of one uid share a wait word: one at a time.
     """
@@ -82,6 +92,8 @@ def running_registry(
         select.select([reading], [], [], 60)
         assert os.read(reading, 1), log.read_text()
         with connect_to(rundir.path) as client:
-            yield RunningRegistry(process, client, log)
-        process.terminate()
-        assert process.wait() == 0, log.read_text()
+            registry = RunningRegistry(process, client, log)
+            yield registry
+        if not registry.killed:
+            process.terminate()
+            assert process.wait() == 0, log.read_text()
