@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
-__all__ = ["start_writeback"]
+__all__ = ["reserve", "start_writeback"]
 
 def start_writeback(fd: int, offset: int, length: int) -> None: ...
+def reserve(fd: int, offset: int, length: int) -> None: ...

@@ -20,6 +20,7 @@ from ustconsumer.abi.packet import (
     METADATA_PACKET,
 )
 from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.consumer.sinks.reservation import Reservation
 from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.packets import MetadataPacketWriter
 from ustconsumer.errors import UsageError
@@ -219,12 +220,14 @@ class DiskWriter:
             # Part of a packet would make the file unreadable, should it end here.
             os.ftruncate(self._data_fd, ring.data_offset)
             os.ftruncate(self._index_fd, ring.index_offset)
+            self._reservation = Reservation(self._data_fd, ring.data_offset, 0)
         return status
 
     def settle(self) -> None:
         """Start write-back of what has gathered."""
         if self._ring is not None and not self._direct:
             self._writeback.advance(self._ring.data_offset)
+            self._reservation.advance(self._ring.data_offset)
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets without a ring: data, then index."""
@@ -246,6 +249,8 @@ class DiskWriter:
         """Close both files."""
         if self._ring is not None:
             self._ring.assign(-1)
+            with contextlib.suppress(OSError):
+                self._reservation.finish(self._ring.data_offset)
         for fd in (self._data_fd, self._index_fd):
             if fd >= 0:
                 os.close(fd)
@@ -293,6 +298,7 @@ class DiskWriter:
         os.ftruncate(self._index_fd, self._index_end)
         os.ftruncate(self._data_fd, self._data_end)
         self._writeback = WriteBack(self._data_fd, self._data_end)
+        self._reservation = Reservation(self._data_fd, self._data_end)
 
 
 def _plain_name(name: str) -> str:
