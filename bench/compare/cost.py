@@ -12,6 +12,7 @@ __all__ = [
     "children",
     "cpu_seconds",
     "descendants",
+    "pin",
     "private_bytes",
     "processes_named",
     "pss_bytes",
@@ -36,6 +37,15 @@ def pss_bytes(pids: Iterable[int]) -> int:
 def private_bytes(pids: Iterable[int]) -> int:
     """Return the memory that only these processes use."""
     return _rollup(pids, "Private_Dirty:") + _rollup(pids, "Private_Clean:")
+
+
+def pin(pids: Iterable[int], cpus: Iterable[int]) -> None:
+    """Keep all threads of the processes, and what they start from now on, on these CPUs."""
+    cpus = list(cpus)
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(task.name), cpus)
 
 
 def processes_named(name: str, home: str) -> list[int]:
