@@ -116,9 +116,11 @@ class Trace:
 
 def check_discarded(trace: Trace, totals: Totals, emitted: int) -> None:
     """Nothing but events that were counted is missing."""
-    assert totals.recorded + totals.discarded == emitted
-    assert len(trace.lines) == trace.records == totals.recorded
-    assert trace.events_lost == trace.counters == totals.discarded
+    assert totals.recorded + totals.discarded == emitted, totals
+    counted = (len(trace.lines), trace.records)
+    assert counted == (totals.recorded, totals.recorded), (counted, totals)
+    lost = (trace.events_lost, trace.counters)
+    assert lost == (totals.discarded, totals.discarded), (lost, totals)
     assert trace.packets_lost == 0
     for packets in trace.streams.values():
         assert [packet.sequence for packet in packets] == list(range(len(packets)))

@@ -68,6 +68,11 @@ def emit(rundir: Rundir, apps: Apps, session: Session, programs: int, *arguments
     go.unlink()
 
 
+def quiet(registry: RunningRegistry) -> bool:
+    """Return whether the registry had nothing to say but that the machine is slow."""
+    return all(" did not map " in line for line in registry.log())
+
+
 #: programs at once, threads of each
 CROWDS = [(1, 1), (1, 2), (1, 8), (30, 1)]
 TIMERS = {"woken": {}, "timed": {"read_timer_us": 10 * MS, "switch_timer_us": 10 * MS}}
@@ -101,7 +106,7 @@ def test_discarded(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> Non
                 r for packets in trace.streams.values() for p in packets for r in floods(p)
             )
             assert max(numbers.values()) <= 2 * programs
-        assert registry.log() == []
+        assert quiet(registry)
 
 
 @pytest.mark.full_speed
@@ -131,7 +136,7 @@ def test_overwritten(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> N
             emitted = programs * threads * (few + share)
             assert sum(map(overwritten, trace.streams.values())) > 0
             check_overwritten(trace, totals, emitted, each, exact=timers != "timed")
-        assert registry.log() == []
+        assert quiet(registry)
 
 
 # -- an event as large as a sub-buffer, and a byte larger ------------------------------------
@@ -227,3 +232,35 @@ def test_events_with_the_short_header(mode: str, rundir: Rundir, apps: Apps) -> 
     assert filled <= set(range(1, 2 * pairs, 2))
     assert run.too_big == 2 * pairs - len(filled)
     assert run.contents.count(ROOM) == len(filled)
+
+
+@pytest.mark.parametrize("read_timer_us", [0, 60_000 * MS])
+@pytest.mark.parametrize("buffers", ["uid", "pid"])
+def test_a_loss_behind_the_last_packet(
+    buffers: str, read_timer_us: int, rundir: Rundir, apps: Apps
+) -> None:
+    """The buffer ends with a full packet: only an empty one can say what came after it."""
+    large = ROOM - LONG
+    output = rundir.home / "trace"
+    options = ChannelOptions(
+        subbuf_size=SMALL, num_subbuf=2, buffers=buffers, read_timer_us=read_timer_us
+    )
+    with (
+        running_registry(rundir) as registry,
+        recording(registry, output, options, "sized:event") as session,
+    ):
+        if read_timer_us:
+            # So seldom that the program has ended before.
+            session.spawn_consumer()
+        command = [apps.sized, *map(str, [large, PAUSE, large, PAUSE, 5])]
+        assert rundir.run(command, preexec_fn=pin).returncode == 0
+        if not read_timer_us:
+            session.spawn_consumer()
+        if buffers == "pid":
+            until(lambda: not session.info().streams, "its trace ends")
+        totals = stop(session)
+        assert (totals.recorded, totals.discarded) == (2, 1)
+    trace = Trace(output)
+    (packets,) = (p for path, p in trace.streams.items() if path.endswith(f"chan_{CPU}"))
+    assert [packet.content_size - PACKET for packet in packets] == [ROOM, ROOM, 0]
+    assert [packet.discarded for packet in packets] == [0, 0, 1]

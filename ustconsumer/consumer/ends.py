@@ -131,7 +131,13 @@ class Ends:
         """
         subscription = self._subscription
         now = time.monotonic()
+        if subscription.ended_traces:
+            self._streams.sync_metadata()
         for trace in subscription.ended_traces:
+            # A full buffer has no room for the final packet, which says what was discarded
+            # behind the last full one.
+            for mapped in self._streams.live(trace):
+                self._streams.drain(mapped.ring, mapped.stream.geometry.buf_size)
             self._switch(trace)
             self._ending[trace] = now + _HELD_LIMIT
         subscription.ended_traces.clear()
