@@ -108,7 +108,7 @@ def test_saturated(mode: str, timers: str, rundir: Rundir, apps: Apps) -> None:
                     subbuf_size=size, num_subbuf=number, mode=mode, **TIMERS[timers]
                 )
                 saturate(registry, rundir, apps, options)
-        assert registry.log() == []
+        assert not [line for line in registry.log() if " did not map " not in line]
 
 
 @pytest.mark.repeat(ci=0, soak=1)
@@ -123,7 +123,7 @@ def test_the_largest_saturated(
     options = ChannelOptions(subbuf_size=4 * MB, num_subbuf=64, mode=mode, **TIMERS[timers])
     with running_registry(rundir) as registry:
         saturate(registry, rundir, apps, options)
-        assert registry.log() == []
+        assert not [line for line in registry.log() if " did not map " not in line]
 
 
 # -- which event lands where, by the tracer's rules ------------------------------------------
