@@ -234,28 +234,19 @@ def test_events_with_the_short_header(mode: str, rundir: Rundir, apps: Apps) -> 
     assert run.contents.count(ROOM) == len(filled)
 
 
-@pytest.mark.parametrize("read_timer_us", [0, 60_000 * MS])
 @pytest.mark.parametrize("buffers", ["uid", "pid"])
-def test_a_loss_behind_the_last_packet(
-    buffers: str, read_timer_us: int, rundir: Rundir, apps: Apps
-) -> None:
+def test_a_loss_behind_the_last_packet(buffers: str, rundir: Rundir, apps: Apps) -> None:
     """The buffer ends with a full packet: only an empty one can say what came after it."""
     large = ROOM - LONG
     output = rundir.home / "trace"
-    options = ChannelOptions(
-        subbuf_size=SMALL, num_subbuf=2, buffers=buffers, read_timer_us=read_timer_us
-    )
+    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=2, buffers=buffers)
     with (
         running_registry(rundir) as registry,
         recording(registry, output, options, "sized:event") as session,
     ):
-        if read_timer_us:
-            # So seldom that the program has ended before.
-            session.spawn_consumer()
         command = [apps.sized, *map(str, [large, PAUSE, large, PAUSE, 5])]
         assert rundir.run(command, preexec_fn=pin).returncode == 0
-        if not read_timer_us:
-            session.spawn_consumer()
+        session.spawn_consumer()
         if buffers == "pid":
             until(lambda: not session.info().streams, "its trace ends")
         totals = stop(session)
