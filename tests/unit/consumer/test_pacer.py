@@ -51,3 +51,13 @@ def test_pauses_stay_within_their_bounds(steps: list[float | int]) -> None:
         else:
             pacer.found(step)
         assert 20e-6 <= pacer.pause_s <= 5e-3
+
+
+def test_small_buffers_may_get_fuller() -> None:
+    small, large = Pacer(), Pacer()
+    small.add_buffer(64 << 10)
+    large.add_buffer(128 << 10)
+    before = small.pause_s, large.pause_s
+    for pacer in (small, large):
+        pacer.found(0.8)
+    assert (small.pause_s, large.pause_s) == (before[0], before[1] / 2)
