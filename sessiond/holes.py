@@ -72,7 +72,7 @@ class HoleJudge:
             reason = "the stream is nobody's"
         else:
             reason = await self._who_may_write(trace, stream, subscription)
-            recording.hold(stream, reason)
+            recording.hold(stream, message.position, reason)
             if not reason:
                 description = trace.description()
         subscription.push_verdict(

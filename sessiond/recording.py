@@ -61,7 +61,7 @@ class Recording:
         self._lease_free.set()
         self._closed = False
         #: by stream id, see `hold`
-        self._held: dict[int, str] = {}
+        self._held: dict[int, tuple[int, str]] = {}
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
         #: see `note_early`
@@ -205,12 +205,13 @@ class Recording:
         """Return the layouts of the records of every trace so far."""
         return self._past.descriptions(self.traces.values())
 
-    def hold(self, stream: Stream, reason: str) -> None:
+    def hold(self, stream: Stream, position: int, reason: str) -> None:
         """Note why a packet that a killed process left unfinished is not repaired yet."""
         self._held.pop(stream.id, None)
         if reason:
             name = f"{stream.channel.name}_{stream.cpu}"
-            self._held[stream.id] = f"a packet of stream {name} is unfinished: {reason}"
+            line = f"a packet of stream {name} is unfinished: {reason}"
+            self._held[stream.id] = position, line
 
     def note_early(self, program: str) -> None:
         """Note that a program ran, or ended, before it had its buffers."""
@@ -230,9 +231,18 @@ class Recording:
     def problems(self) -> list[str]:
         """Return what keeps or kept packets from their consumers, one line each."""
         now = [] if self.lease is None else self.lease.problems
-        ids = {stream.id for trace in self.traces.values() for stream in trace.streams}
-        held = [line for number, line in self._held.items() if number in ids]
-        return list(dict.fromkeys([*self._past_problems, *now, *held]))
+        return list(dict.fromkeys([*self._past_problems, *now, *self._still_held()]))
+
+    def _still_held(self) -> list[str]:
+        """Return the lines of `hold` for packets that nobody has finished since."""
+        lines = []
+        for trace in self.traces.values() if self._held else ():
+            for stream in trace.streams:
+                position, line = self._held.get(stream.id, (0, ""))
+                # A living writer finishes it without another word: then it is taken.
+                if line and stream.geometry.subbuf_trunc(stream.info("").consumed) == position:
+                    lines.append(line)
+        return lines
 
     async def wait_lease(self) -> None:
         """Wait until a consumer holds the lease."""
