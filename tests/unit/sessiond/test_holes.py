@@ -63,7 +63,7 @@ class Scene:
         self.trace = SimpleNamespace(streams=[self.stream], description=lambda: DESCRIPTION)
         self.held: list[str] = []
         self.recording = SimpleNamespace(
-            traces={1: self.trace}, hold=lambda stream, reason: self.held.append(reason)
+            traces={1: self.trace}, hold=lambda stream, position, reason: self.held.append(reason)
         )
         self.reader = Reader()
         self.verdicts = self.reader.verdicts
