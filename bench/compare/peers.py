@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from helpers.users import ordinary_user
 
 __all__ = ["Channel", "Stack", "discarded_events", "lttng", "ours", "trace_bytes"]
 
+#: Exit status of a verb that did its work and has something to say.
+_WARNING = 4
 _INDEX_HEADER = 16
 _INDEX_ENTRY = struct.Struct(">9Q")
 
@@ -54,7 +57,9 @@ class _Ours:
 
     def verb(self, *arguments: str) -> str:
         result = self.rundir.drtrace("--rundir", str(self.rundir.path), *arguments)
-        if result.returncode:
+        if result.returncode == _WARNING:
+            print(f"drtrace {' '.join(arguments)}: {result.stderr}", file=sys.stderr, flush=True)
+        elif result.returncode:
             raise RuntimeError(f"drtrace {arguments}: {result.stdout}{result.stderr}")
         return str(result.stdout)
 
