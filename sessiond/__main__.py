@@ -77,23 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-d", "--daemonize", action="store_true", help="go to the background")
     parser.add_argument(
-        "--ready-fd", type=int, default=-1, metavar="FD", help="gets one byte when listening"
+        "--ready-fd", type=_fd, default=-1, metavar="FD", help="gets one byte when listening"
     )
     parser.add_argument(
-        "--lifeline", type=int, default=-1, metavar="FD", help="end when this reaches its end"
+        "--lifeline", type=_fd, default=-1, metavar="FD", help="end when this reaches its end"
     )
     limits = parser.add_argument_group("limits of one uid")
     limits.add_argument(
-        "--max-memory", type=size, metavar="SIZE", help="ring buffers (default: half of the memory)"
+        "--max-memory",
+        type=_memory,
+        metavar="SIZE",
+        help="ring buffers, in bytes or with k, M, G (default: half of the memory)",
     )
-    for name in ("applications", "sessions"):
+    for name, what in (("applications", "registered programs"), ("sessions", "sessions")):
         default = getattr(Limits, name)
         limits.add_argument(
             f"--max-{name}",
             type=_count,
             metavar="N",
             default=default,
-            help="(default: %(default)s)",
+            help=f"{what} (default: %(default)s)",
         )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--version", action="version", version=ustconsumer.__version__)
@@ -104,6 +107,22 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number: use 1 or more")
+
+
+def _memory(text: str) -> int:
+    memory = size(text)
+    if memory:
+        return memory
+    raise argparse.ArgumentTypeError("without memory nothing is recorded: use 1 or more")
+
+
+def _fd(text: str) -> int:
+    try:
+        fd = int(text)
+        os.fstat(fd)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no open descriptor") from None
+    return fd
 
 
 def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:

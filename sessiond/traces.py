@@ -89,8 +89,7 @@ def check_options(options: ChannelOptions) -> None:
     if size > memory // 2:
         raise UsageError(
             f"the channel's buffers need {size} bytes for each {BUFFERS[options.buffers]}, "
-            f"this machine has {memory}: "
-            "use fewer or smaller sub-buffers"
+            f"they may take half of this machine's {memory}: use fewer or smaller sub-buffers"
         )
 
 

@@ -39,7 +39,7 @@ def contents(directory: Path) -> list[Path]:
         (["-o", "locked/below"], 125, ["cannot write", "Permission denied"]),
         (["-o", "locked"], 125, ["cannot write", "Permission denied"]),
         (["-o", "new", "-c", "nonsense"], 125, ["unknown context 'nonsense'"]),
-        (["-o", "new", "--subbuf-size", "64G", "--num-subbuf", "64"], 125, ["this machine has"]),
+        (["-o", "new", "--subbuf-size", "64G", "--num-subbuf", "64"], 125, ["half of this"]),
         (["-o", "new", "-e", "x" * 256], 125, ["event pattern"]),
     ],
 )

@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         holder = session.info().consumer
         if holder is not None:
             raise CommandError(
-                f"session {session.name} has a {holder.kind} consumer (pid {holder.pid}): "
-                "what is recorded is written already",
+                f"session {session.name} has a {holder.kind} consumer (pid {holder.pid}): what is "
+                "recorded is written already, and options count before the first `drtrace start`",
                 "busy",
             )
         warnings = session.spawn_consumer(

@@ -53,7 +53,7 @@ def choose(named: str | None, rundir: str | None) -> str:
     name = named or os.environ.get("DRTRACE_SESSION") or _read(rundir)
     if not name:
         raise UsageError(
-            "no current recording session: name one with -s, or create one with `drtrace create`"
+            "no current recording session: name one, or create one with `drtrace create`"
         )
     return name
 

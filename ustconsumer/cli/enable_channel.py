@@ -15,7 +15,9 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("channels", type=names, metavar="NAME[,NAME]...")
+    parser.add_argument(
+        "channels", type=names, metavar="NAME[,NAME]...", help="names of the new channels"
+    )
     add_domain(parser)
     add_session(parser)
     add_buffer_options(parser)

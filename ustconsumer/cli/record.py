@@ -24,6 +24,10 @@ _STRICT = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} [OPTIONS] [--] CMD [ARGS]..."
+    parser.description = (
+        "Run a command and record it, with a session daemon of its own, which ends with it: "
+        "--rundir, --group and -n change nothing."
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="what to run")
     parser.add_argument(
         "-o",
@@ -73,12 +77,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "has); a signal then ends the recording",
     )
     parser.add_argument(
-        "--workers", type=workers, default=0, metavar="N", help="most threads that write the trace"
+        "--workers",
+        type=workers,
+        default=0,
+        metavar="N",
+        help="most threads that write the trace (default: 1)",
     )
     parser.add_argument(
         "--direct",
         action="store_true",
-        help="write past the page cache, with sub-buffers of 1 MiB and more",
+        help="write past the page cache where sub-buffers have 1 MiB or more",
     )
     add_buffer_options(parser)
     parser.add_argument(

@@ -121,6 +121,8 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     module.configure(parser)
     _add_global_options(parser)
     arguments = parser.parse(argv)
+    if arguments.version and name != "version":
+        return _run_verb("version", VERBS["version"], [])
     context = Context(arguments)
     try:
         status: int | None = module.run(arguments, context)

@@ -91,7 +91,10 @@ def blocking_timeout(text: str) -> int:
     """Return how long a full buffer holds a program up, in microseconds; -1: for ever."""
     if text == "inf":
         return -1
-    timeout = microseconds(text)
+    try:
+        timeout = microseconds(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or inf") from None
     if timeout > _LONGEST_TIMEOUT:
         raise argparse.ArgumentTypeError(f"a time-out of {text} is too long: use inf")
     return timeout

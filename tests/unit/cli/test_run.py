@@ -188,7 +188,13 @@ def test_an_output_relative_to_nowhere(
     assert "the current directory is gone" in one_error(capsys)
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["-V"], ["version"], ["version", "-v"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["--version"], ["-V"], ["version"], ["version", "-v"], ["version", "-V"]),
+        *(["create", "-V"], ["--version", "create"], ["record", "-V"], ["record", "-V", "true"]),
+    ],
+)
 def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 0
     assert capsys.readouterr().out == f"drtrace version {ustconsumer.__version__}\n"

@@ -82,6 +82,8 @@ def test_bounds_of_times() -> None:
         values.timer("4294967296")
     assert values.blocking_timeout("inf") == -1
     assert values.blocking_timeout("5000000000") == 5000000000
+    with pytest.raises(argparse.ArgumentTypeError, match=", or inf"):
+        values.blocking_timeout("forever")
     with pytest.raises(argparse.ArgumentTypeError, match="use inf"):
         values.blocking_timeout("2000000s")
     with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
