@@ -78,7 +78,6 @@ CROWDS = [(1, 1), (1, 2), (1, 8), (30, 1)]
 TIMERS = {"woken": {}, "timed": {"read_timer_us": 10 * MS, "switch_timer_us": 10 * MS}}
 
 
-@pytest.mark.full_speed
 @pytest.mark.parametrize("timers", TIMERS)
 @pytest.mark.parametrize("buffers", ["uid", "pid"])
 def test_discarded(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> None:
@@ -109,7 +108,6 @@ def test_discarded(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> Non
         assert quiet(registry)
 
 
-@pytest.mark.full_speed
 @pytest.mark.parametrize("timers", [*TIMERS, "read"])
 @pytest.mark.parametrize("buffers", ["uid", "pid"])
 def test_overwritten(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> None:

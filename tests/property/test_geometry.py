@@ -30,10 +30,7 @@ from helpers.streams import FilePacket
 from ustconsumer.client.session import Session
 from ustconsumer.protocol.control import ChannelOptions
 
-pytestmark = [
-    pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2"),
-    pytest.mark.full_speed,
-]
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
 KB, MB = 1 << 10, 1 << 20
 MS = 1000
