@@ -144,6 +144,12 @@ class Application:
         # Behind its name, which may have any characters.
         return stat.rpartition(b") ")[2][:1] in (b"T", b"t")
 
+    def delay(self) -> str:
+        """Return why it does not follow now, as the rest of a sentence about it."""
+        if self.stopped():
+            return "is stopped (SIGSTOP): it follows when it goes on"
+        return "does not answer: it follows when it does"
+
     def slow(self, overdue: bool) -> None:
         """Note that a reply is overdue, or came after all."""
         if overdue and not self.overdue:
@@ -171,6 +177,8 @@ class Application:
         registration = self.registration
         problems = [*self.problems.values()]
         problems += [entry.problem for entry in self.sessions.values() if entry.problem]
+        if self.overdue:
+            problems.append(self.delay())
         return AppInfo(
             pid=self.peer.pid,
             # Its own claim: shown, and nothing depends on it.

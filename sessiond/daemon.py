@@ -131,7 +131,7 @@ class Daemon:
         lines = []
         for app in concerned:
             if not app.gone and app.settled < revision:
-                lines.append(self._slow_line(app))
+                lines.append(f"application {app} {app.delay()}")
             problem = app.problem_with(session)
             if problem:
                 lines.append(f"application {app}: {problem}")
@@ -139,7 +139,7 @@ class Daemon:
 
     def slow(self, session: Session) -> list[str]:
         return [
-            self._slow_line(app)
+            f"application {app} {app.delay()}"
             for app in self._applications.values()
             if self._concerns(app, session) and (app.overdue or app.stopped())
         ]
@@ -161,12 +161,6 @@ class Daemon:
 
     def _concerns(self, app: Application, session: Session) -> bool:
         return session.id in app.sessions or self._joins(app, session)
-
-    @staticmethod
-    def _slow_line(app: Application) -> str:
-        if app.stopped():
-            return f"application {app} is stopped (SIGSTOP): it follows when it goes on"
-        return f"application {app} does not answer: it follows when it does"
 
     def _no_room(self, peer: Peer) -> str:
         """Return why a uid may not have another application, empty if it may."""

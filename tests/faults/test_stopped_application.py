@@ -91,6 +91,7 @@ def test_many_at_once_each_somewhere_else(rundir: Rundir, apps: Apps) -> None:
         drtrace("apps")
         for app in registry.applications().values():
             assert (app.state == "slow") == (app.pid in pids)
+            assert ("is stopped (SIGSTOP)" in app.reason) == (app.pid in pids)
         lines = babeltrace2_text(output).lines
         assert sum("flood:tick" in line for line in lines) == 1000
         drtrace("start")

@@ -230,7 +230,7 @@ class AppInfo(msgspec.Struct, kw_only=True):
     state: str
     #: sessions that record it
     sessions: list[str]
-    #: why it is not traced, empty if it is
+    #: why it is not traced or does not follow, empty if it is and does
     reason: str = ""
 
 
