@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * flood N [THREADS] [--text BYTES] [--ready FILE] [--wait-start FILE...]
+ * flood N [THREADS] [--from FIRST] [--text BYTES] [--ready FILE] [--wait-start FILE...]
  *
  * Emits exactly N flood:tick events per thread at full speed (for ever if N is
- * negative), with a text of so many bytes, the zero at its end included. --ready creates
- * FILE once the program runs (so it is registered); --wait-start holds every event back
- * until all the files exist.
+ * negative), numbered from FIRST or 0, with a text of so many bytes, the zero at its end
+ * included. --ready creates FILE once the program runs (so it is registered);
+ * --wait-start holds every event back until all the files exist.
  */
 #define LTTNG_UST_TRACEPOINT_CREATE_PROBES
 #define LTTNG_UST_TRACEPOINT_DEFINE
@@ -15,19 +15,19 @@
 #include <limits.h>
 #include <pthread.h>
 
-static int count;
+static int count, first;
 static const char *text = "flood";
 
 static void *run(void *argument)
 {
 	int thread = (int) (long) argument;
 
-	for (int seq = 0; count < 0 || seq < count; seq = seq == INT_MAX ? 0 : seq + 1)
+	for (int seq = first; count < 0 || seq < first + count; seq = seq == INT_MAX ? 0 : seq + 1)
 		lttng_ust_tracepoint(flood, tick, seq, thread, text);
 	return NULL;
 }
 
-#define USAGE "flood N [THREADS] [--text BYTES] [--ready FILE] [--wait-start FILE...]"
+#define USAGE "flood N [THREADS] [--from FIRST] [--text BYTES] [--ready FILE] [--wait-start FILE...]"
 
 int main(int argc, char **argv)
 {
@@ -38,6 +38,10 @@ int main(int argc, char **argv)
 	count = atoi(argv[1]);
 	if (at < argc && argv[at][0] != '-')
 		threads = atoi(argv[at++]);
+	if (at + 1 < argc && !strcmp(argv[at], "--from")) {
+		first = atoi(argv[at + 1]);
+		at += 2;
+	}
 	if (at + 1 < argc && !strcmp(argv[at], "--text")) {
 		text = letters(atol(argv[at + 1]));
 		at += 2;

@@ -7,7 +7,9 @@ times: by us, by babeltrace2, and by a walk over the bytes.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,11 @@ def emit(rundir: Rundir, apps: Apps, session: Session, programs: int, *arguments
     for program in started:
         assert program.wait() == 0
     go.unlink()
+
+
+def caught_up(session: Session) -> bool:
+    """Return whether a consumer has read all but the packet that is open."""
+    return all(s.produced - s.consumed < SMALL for s in session.info().streams)
 
 
 def quiet(registry: RunningRegistry) -> bool:
@@ -135,6 +142,60 @@ def test_overwritten(buffers: str, timers: str, rundir: Rundir, apps: Apps) -> N
             assert sum(map(overwritten, trace.streams.values())) > 0
             check_overwritten(trace, totals, emitted, each, exact=timers != "timed")
         assert quiet(registry)
+
+
+@pytest.mark.full_speed
+@pytest.mark.parametrize("timers", TIMERS)
+def test_numbers_are_missing_where_packets_are(timers: str, rundir: Rundir, apps: Apps) -> None:
+    """One thread on one CPU: each run of missing numbers lies in a gap, each gap has one."""
+    output, share = rundir.home / "trace", 3000
+    options = ChannelOptions(subbuf_size=SMALL, num_subbuf=2, mode="overwrite", **TIMERS[timers])
+    with (
+        running_registry(rundir) as registry,
+        recording(registry, output, options, "flood:tick") as session,
+    ):
+
+        def write(turn: int) -> None:
+            command = [apps.flood, str(share), "--from", str(turn * share)]
+            assert rundir.run(command, preexec_fn=pin).returncode == 0
+
+        write(0)
+        session.spawn_consumer()
+        write(1)
+        until(lambda: caught_up(session), "the consumer has caught up")
+        consumer = session.info().consumer
+        assert consumer is not None
+        os.kill(consumer.pid, signal.SIGSTOP)
+        try:
+            write(2)
+        finally:
+            os.kill(consumer.pid, signal.SIGCONT)
+        until(lambda: caught_up(session), "the consumer has caught up")
+        write(3)
+        totals = stop(session)
+        trace = Trace(output)
+        check_positions(session, trace, SMALL)
+    # The tracer drops an event only if another writer is in the way.
+    assert totals.discarded == 0
+    (packets,) = (p for path, p in trace.streams.items() if path.endswith(f"chan_{CPU}"))
+    assert packets[0].sequence > 0
+    # A timer closes no empty packet, and any other.
+    payload = 4 + 4 + len("flood") + 1
+    fewest = 1 if timers == "timed" else ROOM // (LONG + payload)
+    most = ROOM // (SHORT + payload)
+    following, sequence, gaps = 0, 0, 0
+    for packet in packets:
+        numbers = [record.seq for record in floods(packet)]
+        if not numbers:
+            assert packet is packets[-1]
+            break
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        missing, gone = numbers[0] - following, packet.sequence - sequence
+        assert gone * fewest <= missing <= gone * most, (packet.sequence, gone, missing)
+        gaps += gone > 0
+        following, sequence = numbers[-1] + 1, packet.sequence + 1
+    assert following == 4 * share
+    assert gaps >= 2
 
 
 # -- an event as large as a sub-buffer, and a byte larger ------------------------------------
