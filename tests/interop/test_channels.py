@@ -220,7 +220,9 @@ def test_every_size(rundir: Rundir, apps: Apps) -> None:
             # 100 events of at most 28 bytes fit in the smallest sub-buffer.
             go.touch()
             assert program.wait() == 0
-            assert session.stop() == []
+            # `main` may have begun without them, which is said; it waited with its events.
+            said = [line for line in session.stop() if "before buffers were ready" not in line]
+            assert said == []
             assert (count(session).recorded, count(session).discarded) == (events, 0)
             session.destroy()
             reading = babeltrace2_text(rundir.home / name)
