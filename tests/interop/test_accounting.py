@@ -7,6 +7,7 @@ times: by us, by babeltrace2, and by a walk over the bytes.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -196,6 +197,63 @@ def test_numbers_are_missing_where_packets_are(timers: str, rundir: Rundir, apps
         following, sequence = numbers[-1] + 1, packet.sequence + 1
     assert following == 4 * share
     assert gaps >= 2
+
+
+# -- the summary of `drtrace record` ---------------------------------------------------------
+
+#: sub-buffers, their number, threads
+RECORDS = [("4k", 2, 1), ("4k", 2, 8), ("16k", 4, 2), ("128k", 4, 1), ("128k", 4, 8)]
+
+
+def check_summary(rundir: Rundir, emitted: int, output: Path, *words: object) -> None:
+    """Record a command of so many events; summary, babeltrace2 and the bytes agree."""
+    # However slow the machine is, no program runs without being recorded.
+    patient = {"LTTNG_UST_REGISTER_TIMEOUT": "-1"}
+    options = ["record", "--json", "-e", "flood:tick", "-c", "vpid", "-o", output]
+    result = rundir.drtrace(*options, *map(str, words), env=patient)
+    assert (result.returncode, result.stderr) == (0, "")
+    answer = json.loads(result.stdout)
+    totals = answer["totals"]
+    trace = Trace(output)
+    assert answer["warnings"] == []
+    assert totals["recorded"] + totals["discarded"] == emitted
+    assert totals["recorded"] == len(trace.lines)
+    assert totals["discarded"] == trace.events_lost == trace.counters
+    assert trace.packets_lost == 0
+    every = [packet for packets in trace.streams.values() for packet in packets]
+    assert totals["packets"] == len(every)
+    assert totals["bytes"] == sum(packet.packet_size for packet in every)
+
+
+@pytest.mark.full_speed
+@pytest.mark.parametrize("buffers", ["--buffers-uid", "--buffers-pid"])
+def test_the_summary_of_one_program(buffers: str, rundir: Rundir, apps: Apps) -> None:
+    events = 40_000
+    for size, number, threads in RECORDS:
+        check_summary(
+            rundir,
+            events,
+            rundir.home / f"trace-{size}-{threads}",
+            *(buffers, f"--subbuf-size={size}", f"--num-subbuf={number}"),
+            *("--", apps.flood, events // threads, threads),
+        )
+
+
+@pytest.mark.full_speed
+@pytest.mark.parametrize("buffers", ["--buffers-uid", "--buffers-pid"])
+def test_the_summary_of_thirty_programs(buffers: str, rundir: Rundir, apps: Apps) -> None:
+    """They begin when all of them are registered."""
+    programs, events = 30, 1500
+    ready = rundir.home / "ready"
+    script = f"all=$(seq -f {ready}%.0f {programs}); "
+    script += f"for one in $all; do {apps.flood} {events} --ready $one --wait-start $all & done; "
+    script += "wait"
+    check_summary(
+        rundir,
+        programs * events,
+        rundir.home / "trace",
+        *(buffers, "--subbuf-size=4k", "--num-subbuf=2", "--", "sh", "-c", script),
+    )
 
 
 # -- an event as large as a sub-buffer, and a byte larger ------------------------------------
