@@ -154,18 +154,14 @@ def record_command(
                         wait_for_all(registry, signals, note, take_over)
                 seconds = time.monotonic() - begin
                 made.clear()
-                totals, left = _finish(session, registry, place, note)
+                totals, left, told = _finish(session, registry, place, note)
         finally:
             unclaim(made)
     if left:
         note(_left_running(left, wait_all))
-    if totals is None:
-        pass
-    elif totals.processes == 0:
-        note(f"no program registered: {why_not_registered(program)}")
-    elif totals.packets and totals.recorded + totals.discarded == 0:
-        # Without a packet the output took nothing, and that was said.
-        note(f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is")
+    empty = _why_empty(totals, told, program, events)
+    if empty:
+        note(empty)
     return Recording(
         command=list(command),
         status=status,
@@ -236,6 +232,21 @@ def _left_running(left: Sequence[AppInfo], wait_all: bool) -> str:
     return f"{count} still running and recorded no more, {', '.join(shown)}{advice}"
 
 
+def _why_empty(
+    totals: Totals | None, told: Sequence[str], program: Path, events: Sequence[str]
+) -> str:
+    """Return why nothing was recorded; empty if something was, or if the stop told why."""
+    if totals is None:
+        return ""
+    if totals.processes == 0:
+        # One that registered, and ended before it had buffers, was told.
+        return "" if told else f"no program registered: {why_not_registered(program)}"
+    if totals.packets and totals.recorded + totals.discarded == 0:
+        # Without a packet the output took nothing, and that was said.
+        return f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is"
+    return ""
+
+
 def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
     try:
         return count(session)
@@ -255,10 +266,14 @@ def _note_repairs(session: Session, note: Callable[[str], None]) -> None:
 
 def _finish(
     session: Session, registry: PrivateRegistry, place: Path, note: Callable[[str], None]
-) -> tuple[Totals | None, list[AppInfo]]:
-    """Stop and destroy the session; return what it recorded, and who is still running."""
+) -> tuple[Totals | None, list[AppInfo], list[str]]:
+    """Stop and destroy the session.
+
+    Returns what it recorded, who is still running, and what the stop told.
+    """
     try:
-        for line in session.stop():
+        told = session.stop()
+        for line in told:
             note(line)
         # While the session is there: who writes without being registered is found by its buffers.
         left = alive(registry)
@@ -271,4 +286,4 @@ def _finish(
         raise CommandError(
             f"the session daemon died ({error}): what was recorded until then is in {place}"
         ) from None
-    return totals, left
+    return totals, left, told

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What daemons say at their end."""
+"""What is said at the end of a recording."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
 from ustconsumer.client import record
+from ustconsumer.client.totals import Totals
 
 
 class Registry:
@@ -39,3 +41,22 @@ def test_the_last_lines_of_the_registry_are_warnings(
         if ending is not None:
             raise ending
     assert lines == heard
+
+
+@pytest.mark.parametrize(
+    ("totals", "told", "said"),
+    [
+        (Totals(recorded=1, processes=1, packets=1), [], ""),
+        (Totals(discarded=1, processes=1, packets=1), [], ""),
+        (Totals(processes=1, packets=1), [], "no event matched a:*, b:*"),
+        (Totals(processes=1), [], ""),
+        (Totals(), [], "no program registered: nosuch cannot be examined"),
+        # It did register: the guess would contradict what was said before.
+        (Totals(), ["1 program ran or ended before buffers were ready"], ""),
+        (None, [], ""),
+    ],
+)
+def test_why_nothing_was_recorded(totals: Totals | None, told: list[str], said: str) -> None:
+    line = record._why_empty(totals, told, Path("/nonexistent/nosuch"), ["a:*", "b:*"])
+    assert line.startswith(said)
+    assert bool(line) == bool(said)
