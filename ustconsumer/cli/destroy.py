@@ -8,6 +8,7 @@ import argparse
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.losses import warn_of_losses
+from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -20,11 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
+    named = arguments.session or arguments.session_option
+    if arguments.all and named:
+        raise UsageError("all sessions, or one: leave out --all or the name")
     with context.connect() as registry:
         if arguments.all:
             names = [session.name for session in registry.sessions()]
         else:
-            named = arguments.session or arguments.session_option
             names = [current.choose(named, context.rundir)]
         for name in names:
             session = registry.session(name)

@@ -63,6 +63,7 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
         (["enable-event", "-k", "sched_switch"], 1, "only user space can be traced"),
         (["list", "-u"], 1, "`drtrace apps` lists the programs"),
         (["help", "nosuch"], 2, "nosuch is not a drtrace command"),
+        (["destroy", "-a", "s"], 1, "all sessions, or one"),
         (["-n", "create", "x"], 1, "No session daemon is available"),
         (["list", "s"], 1, "No session daemon is available"),
         (["view"], 1, "no trace below"),
