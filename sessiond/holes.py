@@ -45,7 +45,7 @@ class HoleJudge:
     ) -> None:
         self._loop = loop
         self._applications = applications
-        self._judging: dict[tuple[Subscription, int], asyncio.Task[None]] = {}
+        self._judging: dict[tuple[Subscription, int], asyncio.Task[HoleVerdict]] = {}
         #: The question an application is answering, and the one that comes after it.
         self._answering: dict[Application, asyncio.Task[bool]] = {}
         self._waiting: dict[Application, asyncio.Task[bool]] = {}
@@ -58,14 +58,21 @@ class HoleJudge:
             self._judging[key] = judging
             judging.add_done_callback(lambda done: self._judged(key, done))
 
-    def _judged(self, key: tuple[Subscription, int], done: asyncio.Task[None]) -> None:
+    def _judged(self, key: tuple[Subscription, int], done: asyncio.Task[HoleVerdict]) -> None:
+        # Before the verdict is out: who has it may ask again at once, and must not be
+        # taken for one who asks a second time about the same.
         del self._judging[key]
-        if not done.cancelled() and done.exception() is not None:
+        if done.cancelled():
+            return
+        if done.exception() is not None:
             _log.error("judging a hole: internal error", exc_info=done.exception())
+            return
+        subscription, _ = key
+        subscription.push_verdict(done.result())
 
     async def _judge(
         self, recording: Recording, subscription: Subscription, message: HoleFound
-    ) -> None:
+    ) -> HoleVerdict:
         description = None
         trace, stream = _find(recording, message.stream)
         if trace is None or stream is None or not subscription.consume:
@@ -75,14 +82,12 @@ class HoleJudge:
             recording.hold(stream, message.position, reason)
             if not reason:
                 description = trace.description()
-        subscription.push_verdict(
-            HoleVerdict(
-                stream=message.stream,
-                position=message.position,
-                produced=message.produced,
-                reason=reason,
-                description=description,
-            )
+        return HoleVerdict(
+            stream=message.stream,
+            position=message.position,
+            produced=message.produced,
+            reason=reason,
+            description=description,
         )
 
     async def _who_may_write(self, trace: Trace, stream: Stream, reader: Subscription) -> str:

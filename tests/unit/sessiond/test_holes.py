@@ -50,7 +50,7 @@ class Reader:
         self.consume = True
         self.peer = SimpleNamespace(pid=1)
         self.verdicts: list[HoleVerdict] = []
-        self.push_verdict = self.verdicts.append
+        self.push_verdict: Callable[[HoleVerdict], None] = self.verdicts.append
 
 
 class Scene:
@@ -146,6 +146,24 @@ def test_one_that_does_not_answer_is_named_and_asked_once_at_a_time(scene: Scene
         assert app.asked == 2
         assert scene.held[-1] == ""
         assert not scene.verdicts
+
+    run(story)
+
+
+def test_whoever_has_the_verdict_may_ask_again_at_once(scene: Scene) -> None:
+    async def story() -> None:
+        judge, first = scene.judge(), asyncio.Event()
+
+        def push(verdict: HoleVerdict) -> None:
+            scene.verdicts.append(verdict)
+            if not first.is_set():
+                first.set()
+                scene.ask(judge)
+
+        scene.reader.push_verdict = push
+        scene.ask(judge)
+        assert (await scene.verdict()).reason == ""
+        assert (await scene.verdict()).reason == ""
 
     run(story)
 
