@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
 #: Without a registry an event costs nothing: no number of them lasts.
 ENDLESS = "-1"
+#: Events that a process's own buffers have room for.
+FEW = 100
 #: Seconds until programs have registered with the next registry.
 AGAIN = 6.0
 KINDS = {
@@ -60,10 +64,6 @@ def consumers(sessions: dict[str, Session]) -> list[int]:
     return found
 
 
-def produced(session: Session) -> int:
-    return sum(stream.produced for stream in session.info().streams)
-
-
 def pids_in(output: Path, kind: str) -> set[int]:
     """Read a whole trace; nothing of it may be unknown or missing. Return whose events it has."""
     found: set[int] = set()
@@ -72,10 +72,9 @@ def pids_in(output: Path, kind: str) -> set[int]:
         reading = babeltrace2_text(trace)
         for line in reading.stderr.splitlines():
             assert _LOSS.match(line), line
-        for line in reading.lines:
-            match = re.search(r"vpid = (\d+)", line)
-            assert match, line
-            found.add(int(match[1]))
+        pids = re.findall(r" vpid = (\d+)", "\n".join(reading.lines))
+        assert len(pids) == len(reading.lines)
+        found.update(map(int, pids))
         for packets in streams(trace).values():
             numbers = [packet.sequence for packet in packets]
             if kind == "over":
@@ -85,10 +84,21 @@ def pids_in(output: Path, kind: str) -> set[int]:
     return found
 
 
-def until_all_write(sessions: dict[str, Session], pids: set[int]) -> None:
+def until_all_recorded(sessions: dict[str, Session], pids: set[int]) -> None:
     for session in sessions.values():
         until(lambda s=session: set(s.info().processes) == pids, "all are recorded")
-        until(lambda s=session: produced(s) > 1 << 20, "they write")
+
+
+def until_so_many_write(session: Session, programs: int) -> None:
+    """Wait until each of them has filled its own buffers many times."""
+
+    def busy() -> int:
+        written: Counter[str] = Counter()
+        for stream in session.info().streams:
+            written[stream.trace] += stream.produced
+        return sum(size > 1 << 18 for size in written.values())
+
+    until(lambda: busy() == programs, "they write")
 
 
 def kill(registry: RunningRegistry, sessions: dict[str, Session]) -> None:
@@ -100,7 +110,7 @@ def kill(registry: RunningRegistry, sessions: dict[str, Session]) -> None:
 
 
 @pytest.mark.full_speed
-@pytest.mark.repeat(ci=1, soak=20)
+@pytest.mark.repeat(ci=2, soak=20)
 def test_while_programs_write(user_rundir: Rundir, apps: Apps, repeat: int) -> None:
     """Consumers finish what is there; programs come back to the next registry."""
     times = [killed_while_programs_write(user_rundir, apps, run) for run in range(repeat)]
@@ -108,25 +118,49 @@ def test_while_programs_write(user_rundir: Rundir, apps: Apps, repeat: int) -> N
     assert max(times) < AGAIN
 
 
+def check_kinds(home: Path, prefix: str, busy: set[int], brief: Collection[int] = ()) -> None:
+    """In its own buffers each program has events; in those of all it may have had no room."""
+    for kind in KINDS:
+        found = pids_in(home / f"{prefix}-{kind}", kind)
+        if kind == "pid":
+            assert found == busy.union(brief)
+        else:
+            assert busy & found
+            assert found <= busy.union(brief)
+
+
 def killed_while_programs_write(rundir: Rundir, apps: Apps, run: int) -> float:
     """Return how long it took programs to register again."""
-    home = rundir.home
-    floods = [rundir.start([apps.flood, ENDLESS, threads]) for threads in ("1", "2")]
+    home, now, go = rundir.home, rundir.home / f"now{run}", rundir.home / f"go{run}"
+    # Together: what one writes while another is not there yet takes long to read.
+    floods = [
+        rundir.start([apps.flood, ENDLESS, threads, "--wait-start", now])
+        for threads in ("1", "1", "2")
+    ]
     pids = {flood.pid for flood in floods}
+    # Has no event before the registry is killed, and few enough after that to lose none.
+    idle = rundir.start([apps.flood, str(FEW), "--wait-start", go])
+    everybody = pids | {idle.pid}
     with running_registry(rundir, private=False) as registry:
         sessions = record_all(registry, home, f"before{run}", "flood:*")
-        until_all_write(sessions, pids)
+        until_all_recorded(sessions, everybody)
+        now.touch()
+        until_so_many_write(sessions["pid"], len(pids))
         kill(registry, sessions)
-    for kind in KINDS:
-        assert pids_in(home / f"before{run}-{kind}", kind) == pids
-    assert [flood.poll() for flood in floods] == [None] * len(floods)
+    check_kinds(home, f"before{run}", pids)
+    assert [program.poll() for program in (*floods, idle)] == [None] * len(everybody)
 
     with running_registry(rundir, private=False) as registry:
         began = time.monotonic()
-        sessions = record_all(registry, home, f"after{run}", "flood:*")
-        until(lambda: set(registry.applications()) == pids, "they have registered again")
+        sessions = record_all(registry, home, f"after{run}", "nothing:*")
+        until(lambda: set(registry.applications()) == everybody, "they have registered again")
         took = time.monotonic() - began
-        until_all_write(sessions, pids)
+        until_all_recorded(sessions, everybody)
+        for session in sessions.values():
+            session.enable_event("flood:*")
+        go.touch()
+        assert idle.wait() == 0
+        until_so_many_write(sessions["pid"], len(pids))
         for session in sessions.values():
             session.stop()
         for flood in floods:
@@ -134,8 +168,10 @@ def killed_while_programs_write(rundir: Rundir, apps: Apps, run: int) -> float:
             flood.wait()
         for session in sessions.values():
             session.destroy()
-    for kind in KINDS:
-        assert pids_in(home / f"after{run}-{kind}", kind) == pids
+    check_kinds(home, f"after{run}", pids, {idle.pid})
+    (own,) = (home / f"after{run}-pid").glob(f"ust/pid/*-{idle.pid}-*")
+    lines = babeltrace2_text(own).lines
+    assert [int(re.findall(r" seq = (\d+)", line)[0]) for line in lines] == list(range(FEW))
     return took
 
 
@@ -188,22 +224,30 @@ def descendant(pid: int, name: str) -> int:
     raise AssertionError(f"no {name}")
 
 
-def test_of_a_recorded_command(rundir: Rundir, apps: Apps) -> None:
+@pytest.mark.parametrize("buffers", ["uid", "pid"])
+def test_of_a_recorded_command(buffers: str, rundir: Rundir, apps: Apps) -> None:
     """The command runs to its end; one line says what became of the recording."""
     output, go = rundir.home / "trace", rundir.home / "go"
     script = f"{apps.flood} {ENDLESS} 2 & one=$!; {apps.flood} {ENDLESS} & two=$!; "
     script += f"until [ -e {go} ]; do sleep 0.01; done; kill -9 $one $two; wait; exit 7"
     recorder = rundir.start_drtrace(
-        *("record", "-o", output, "-e", "flood:*", "--subbuf-size=4k", "sh", "-c", script),
+        *("record", "-o", output, "-e", "flood:*", "--subbuf-size=4k", f"--buffers-{buffers}"),
+        *("sh", "-c", script),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
-    def written() -> int:
-        return sum(file.stat().st_size for file in output.rglob("channel0_*") if file.is_file())
+    def written() -> list[int]:
+        """Return bytes per trace of a flood; all programs of a user have one trace."""
+        sizes: Counter[Path] = Counter()
+        for file in output.rglob("channel0_*"):
+            if file.is_file():
+                sizes[file.parent] += file.stat().st_size
+        return [size for size in sizes.values() if size > 1 << 18]
 
-    until(lambda: written() > 1 << 20, "the programs write")
+    traces = {"uid": 1, "pid": 2}[buffers]
+    until(lambda: len(written()) == traces, "the programs write")
     os.kill(descendant(recorder.pid, "ltt-sessiond"), signal.SIGKILL)
     assert recorder.poll() is None
     go.touch()
@@ -213,4 +257,5 @@ def test_of_a_recorded_command(rundir: Rundir, apps: Apps) -> None:
     lines = [line for line in stderr.splitlines() if not line.startswith("Warning: ust-consumerd[")]
     assert len(lines) == 1
     assert f"what was recorded until then is in {output}" in lines[0]
-    assert len(pids_in(output, "uid")) == 2
+    # In buffers of all programs one of them may have had no room.
+    assert traces <= len(pids_in(output, buffers)) <= 2
