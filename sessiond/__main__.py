@@ -127,15 +127,15 @@ def _fd(text: str) -> int:
 
 def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:
     raise_descriptor_limit()
+    listening = [fd for fd in (options.ready_fd, foreground) if fd >= 0]
     # Forked while there is one thread and neither lock nor socket to inherit.
-    spawner = start_spawner(rendezvous.rundir)
+    spawner = start_spawner(rendezvous.rundir, listening)
     try:
         apps, control = rendezvous.take()
     except BaseException:
         spawner.close()
         raise
     access = Access(os.geteuid(), rendezvous.everybody, options.group)
-    listening = [fd for fd in (options.ready_fd, foreground) if fd >= 0]
     try:
         with (
             contextlib.nullcontext() if options.private else _wait_word(rendezvous.everybody),

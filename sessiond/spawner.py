@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -132,10 +132,11 @@ class Spawner:
         self._socket.close()
 
 
-def start_spawner(rundir: str | os.PathLike[str]) -> Spawner:
+def start_spawner(rundir: str | os.PathLike[str], not_inherited: Iterable[int] = ()) -> Spawner:
     """Fork the spawner of a registry.
 
-    To be called while the process has one thread and no loop.
+    To be called while the process has one thread and no loop. ``not_inherited`` are
+    descriptors whose other ends wait for the registry alone to close them.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sys.stdout.flush()
@@ -143,6 +144,8 @@ def start_spawner(rundir: str | os.PathLike[str]) -> Spawner:
     pid = os.fork()
     if not pid:
         ours.close()
+        for fd in not_inherited:
+            os.close(fd)
         _child(lambda: _serve(theirs, Path(rundir)))
     theirs.close()
     ours.setblocking(False)

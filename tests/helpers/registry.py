@@ -91,6 +91,9 @@ def running_registry(
         os.close(writing)
         select.select([reading], [], [], 60)
         assert os.read(reading, 1), log.read_text()
+        # It said so, and neither it nor a child keeps whoever waits for the end of that.
+        select.select([reading], [], [], 60)
+        assert os.read(reading, 1) == b"", log.read_text()
         with connect_to(rundir.path) as client:
             registry = RunningRegistry(process, client, log)
             yield registry
