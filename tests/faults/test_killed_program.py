@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import random
 import re
@@ -19,16 +18,14 @@ from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text, discarded
 from helpers.lttng import lttng_sessiond
 from helpers.registry import RunningRegistry, running_registry, until
-from helpers.ringwriter import Reservation, RingWriter
+from helpers.ringwriter import Reservation, writers_into
 from helpers.rundir import Rundir
 
 import ustconsumer
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.session import Session
 from ustconsumer.protocol.control import ChannelOptions
-from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
-from ustconsumer.ringbuffer.memory import StreamMemory
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
@@ -213,26 +210,11 @@ def test_beside_another_that_writes_at_the_same_time(
 def leave_holes(pid: int, geometry: Geometry) -> int:
     """Reserve an event in each of a process's buffers, and never commit it; return how many."""
     holes = 0
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            if not os.readlink(entry).startswith("/memfd:ust-chan_"):
-                continue
-        except FileNotFoundError:
-            continue  # it goes on setting itself up
-        fd = os.open(entry, os.O_RDWR)
-        with mmap.mmap(fd, geometry.file_size) as shared:
-            memory = StreamMemory(shared, geometry)
-            header = memory.geometry.layout.packet.get_all(memory.view, geometry.data)
-            producer = Producer(
-                memory, header["uuid"], header["stream_id"], header["stream_instance_id"]
-            )
-            now = header["timestamp_begin"]
-            reservation = RingWriter(producer).reserve(
-                0, bytes(20), max(now, memory.load("last_tsc"))
-            )
-            assert isinstance(reservation, Reservation)
-            memory.release()
-        os.close(fd)
+    for shared, writer, began in writers_into(pid, geometry):
+        now = max(began, writer.memory.load("last_tsc"))
+        assert isinstance(writer.reserve(0, bytes(20), now), Reservation)
+        writer.memory.release()
+        shared.close()
         holes += 1
     assert holes
     return holes

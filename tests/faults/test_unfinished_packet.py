@@ -6,18 +6,16 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from helpers.accounting import Trace, stop
 from helpers.apps import Apps
 from helpers.registry import running_registry, until
-from helpers.ringwriter import Reservation, RingWriter
+from helpers.ringwriter import Reservation, writers_into
 from helpers.rundir import Rundir
 
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.protocol.control import ChannelOptions
-from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
 from ustconsumer.ringbuffer.memory import StreamMemory
 
@@ -31,23 +29,10 @@ TICK = bytes(9)
 
 def reservations(pid: int) -> Iterator[tuple[mmap.mmap, StreamMemory, Reservation]]:
     """Reserve an event in each of a process's buffers."""
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            if not os.readlink(entry).startswith("/memfd:ust-chan_"):
-                continue
-        except FileNotFoundError:
-            continue  # it goes on setting itself up
-        fd = os.open(entry, os.O_RDWR)
-        shared = mmap.mmap(fd, GEOMETRY.file_size)
-        os.close(fd)
-        memory = StreamMemory(shared, GEOMETRY)
-        header = GEOMETRY.layout.packet.get_all(memory.view, GEOMETRY.data)
-        producer = Producer(
-            memory, header["uuid"], header["stream_id"], header["stream_instance_id"]
-        )
-        reservation = RingWriter(producer).reserve(0, TICK, header["timestamp_begin"])
+    for shared, writer, began in writers_into(pid, GEOMETRY):
+        reservation = writer.reserve(0, TICK, began)
         assert isinstance(reservation, Reservation)
-        yield shared, memory, reservation
+        yield shared, writer.memory, reservation
 
 
 def test_it_is_said_only_as_long_as_it_is_so(rundir: Rundir, apps: Apps) -> None:

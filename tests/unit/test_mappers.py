@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from helpers.processes import child_that_inherits
 
 from ustconsumer.mappers import writers_of
 
@@ -41,20 +42,10 @@ def test_a_child_that_inherited_the_mapping_is_found_with_its_parent(file: int) 
     other = os.memfd_create("other")
     os.ftruncate(other, 8192)
     memory = mmap.mmap(file, 8192)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    try:
+    with child_that_inherits() as child:
         found = writers_of([file, other, 10**6])
         assert found == {key(file): {os.getpid(), child}}
         memory.close()
         assert writers_of([file]) == {key(file): {child}}
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)
-        os.close(reading)
-        os.close(other)
+    os.close(other)
     assert writers_of([file]) == {}

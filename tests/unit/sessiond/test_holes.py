@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.processes import child_that_inherits
 
 from sessiond import holes as module
 from sessiond.holes import HoleJudge
@@ -184,15 +185,8 @@ def test_one_that_dies_while_it_is_asked_counts_as_dead(scene: Scene) -> None:
 @pytest.mark.parametrize("known", ["no", "as an application", "as the reader", "no answer"])
 def test_a_process_that_has_the_memory_and_is_not_known_is_named(scene: Scene, known: str) -> None:
     memory = mmap.mmap(scene.fd, 4096)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    memory.close()
 
-    async def story() -> None:
+    async def story(child: int) -> None:
         if known == "as the reader":
             scene.reader.peer.pid = child
         elif known != "no":
@@ -206,12 +200,9 @@ def test_a_process_that_has_the_memory_and_is_not_known_is_named(scene: Scene, k
         else:
             assert f"(pid {child}) writes without being registered" in reason
 
-    try:
-        run(story)
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)
-        os.close(reading)
+    with child_that_inherits() as child:
+        memory.close()
+        run(lambda: story(child))
 
 
 def test_a_stream_that_is_not_there_is_not_judged(scene: Scene) -> None:
