@@ -17,8 +17,8 @@ import pytest
 from helpers.rings import TestRing, make_ring
 
 from ustconsumer._native.ring import RingSet
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.streams import take_packet
-from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.ctf.count import EventCounter
 
 _RINGS = 2000

@@ -10,9 +10,10 @@ from types import TracebackType
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.holes import Holes
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.packet import Packet, Trace
 from ustconsumer.consumer.streams import take_packet
-from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import ConsumerStats
 

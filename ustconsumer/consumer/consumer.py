@@ -10,10 +10,11 @@ from collections.abc import Callable
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.ends import Ends
 from ustconsumer.consumer.holes import Holes
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.pacer import Pacer
 from ustconsumer.consumer.sink import Sink
 from ustconsumer.consumer.streams import Streams
-from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.protocol.control import ConsumerStats
 
 __all__ = ["Consumer"]

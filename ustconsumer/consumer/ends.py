@@ -10,8 +10,9 @@ from collections.abc import Callable
 from ustconsumer._native.ring import DRAIN_ERRNO, DRAIN_HELD
 from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.left import count_left, is_empty
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.streams import Streams
-from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.consumer.subscription import Subscription
 
 __all__ = ["Ends"]
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ustconsumer._native.ring import Ring
-from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.consumer.mapping import MappedStream
+from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.ctf.skip import records
 from ustconsumer.errors import RingBufferError, UsageError
 from ustconsumer.mappers import writers_of_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ustconsumer.consumer.subscription import MappedStream
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.ctf.count import EventCounter
 from ustconsumer.errors import DecodeError, RingBufferError
 from ustconsumer.protocol.control import TraceDescription

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 from ustconsumer._native.ring import DRAIN_EMPTY, DRAIN_ERRNO, DRAIN_LIE, DRAIN_MORE, Ring
 from ustconsumer._native.window import Window
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.outage import PASSING, Outage
 from ustconsumer.consumer.packet import Packet, Trace
 from ustconsumer.consumer.sink import DrainingWriter, Sink, Writer
-from ustconsumer.consumer.subscription import MappedStream, Subscription
+from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.consumer.timers import Timers
 from ustconsumer.errors import RingBufferError, UstConsumerError
 

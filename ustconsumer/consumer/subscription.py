@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The consumer's view of a session: traces, mapped streams, wake-ups, the registry's pushes."""
+"""The consumer's view of a session: traces, streams, wake-ups, the registry's pushes."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import mmap
 import os
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from ustconsumer._native.ring import Ring
-from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.client.connection import Connection
+from ustconsumer.consumer.mapping import MappedStream, map_stream
 from ustconsumer.consumer.outage import PASSING
-from ustconsumer.consumer.packet import Stream, Trace
+from ustconsumer.consumer.packet import Trace
 from ustconsumer.consumer.pool import Pool
 from ustconsumer.consumer.spare import Spare
 from ustconsumer.ctf.metalog import MetadataLogReader
@@ -27,7 +25,6 @@ from ustconsumer.errors import (
     RemoteProtocolError,
     UstConsumerError,
 )
-from ustconsumer.mappers import File, file_of
 from ustconsumer.protocol.control import (
     Attach,
     Attached,
@@ -48,38 +45,14 @@ from ustconsumer.protocol.control import (
     TraceDescription,
     TraceEnded,
 )
-from ustconsumer.ringbuffer.geometry import Geometry
-from ustconsumer.units import CpuId
 
-__all__ = ["MappedStream", "Subscription"]
+__all__ = ["Subscription"]
 
 _PIPE_CHUNK = 1 << 16
 #: Seconds between two attempts to map a stream.
 _RETRY = 0.2
 #: The registry is busy stopping the session when it is asked.
 _DESCRIBE_SECONDS = 5.0
-
-
-@dataclass(eq=False)
-class MappedStream:
-    """A stream with its memory and ring."""
-
-    stream: Stream
-    memory: mmap.mmap
-    ring: Ring
-    #: Periods in which whoever holds the lease switches it and looks at it; 0: no timer.
-    switch_timer_us: int = 0
-    read_timer_us: int = 0
-    #: identity of the memory, for finding out who else has it
-    file: File = (0, 0)
-
-    def close(self) -> None:
-        """Unmap; views still held make this wait for their end."""
-        with contextlib.suppress(UstConsumerError):
-            self.ring.close()
-        self.ring.release()
-        with contextlib.suppress(BufferError):
-            self.memory.close()
 
 
 class Subscription:
@@ -357,34 +330,11 @@ class Subscription:
         return ""
 
     def _add_stream(self, message: StreamAdded, fd: int) -> None:
-        layout = RING_LAYOUTS.get(message.layout)
         known = self.traces.get(message.trace)
-        if layout is None or known is None:
-            raise LayoutError("stream", "a known layout and trace", message.layout)
-        geometry = Geometry(
-            layout,
-            message.subbuf_size,
-            message.num_subbuf,
-            overwrite=message.overwrite,
-            by_writer=message.by_writer,
-        )
-        size = os.fstat(fd).st_size
-        if not geometry.file_size == message.memory_size == size:
-            raise LayoutError("stream memory", f"{geometry.file_size} bytes", size)
-        trace = known[0]
-        stream = Stream(
-            message.stream, trace, message.channel, message.channel_id, CpuId(message.cpu), geometry
-        )
-        memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        ring = Ring(
-            memory,
-            geometry.places(),
-            uuid=trace.uuid,
-            stream_id=message.channel_id,
-            cpu=message.cpu,
-        )
-        mapped = MappedStream(stream, memory, ring, message.switch_timer_us, message.read_timer_us)
-        mapped.file = file_of(fd)
+        if known is None:
+            raise LayoutError("stream", "a known trace", message.trace)
+        mapped = map_stream(message, known[0], fd)
+        ring = mapped.ring
         self.streams[ring] = mapped
         self.rings.add(ring)
         try:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from helpers.processes import child_that_inherits
 from helpers.rings import CHANNEL_ID, CPU, UUID, TestRing, make_ring
 from helpers.ringwriter import RingWriter
 
 from ustconsumer.consumer import holes as module
 from ustconsumer.consumer.holes import Holes
-from ustconsumer.consumer.subscription import MappedStream
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.mappers import file_of
 from ustconsumer.protocol.control import HoleVerdict, TraceDescription
 from ustconsumer.ringbuffer.commit import Producer
@@ -179,21 +180,11 @@ def test_without_a_registry_the_last_that_has_the_memory_repairs(scene: Scene) -
     os.ftruncate(fd, 4096)
     scene.mapped.file = file_of(fd)
     memory = mmap.mmap(fd, 4096)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    try:
+    with child_that_inherits():
         scene.subscription.orphaned = True
         scene.tear()
         scene.pass_time(3)
         assert scene.holes.repaired == 0
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)
-        os.close(reading)
     scene.pass_time(3)
     assert scene.asked == []
     # Nobody is left who knew the events' layout.

@@ -4,9 +4,9 @@ from __future__ import annotations
 import pytest
 from helpers.rings import TestRing, make_ring
 
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.packet import Packet
 from ustconsumer.consumer.streams import take_packet
-from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.errors import RingBufferError
 
 

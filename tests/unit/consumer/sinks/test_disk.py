@@ -11,9 +11,9 @@ import pytest
 from helpers.rings import TestRing, make_ring
 
 from ustconsumer._native.ring import DRAIN_EMPTY
+from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.sinks.disk import DiskSink
 from ustconsumer.consumer.streams import take_packet
-from ustconsumer.consumer.subscription import MappedStream
 from ustconsumer.errors import UsageError
 
 INDEX_HEADER = bytes.fromhex("c1f1dcc1 00000001 00000001 00000048")
