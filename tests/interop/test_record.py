@@ -242,6 +242,16 @@ def _record_sleeper(apps: Apps, rundir: Rundir) -> subprocess.Popen[str]:
     return recorder
 
 
+def test_buffers_larger_than_a_file_may_be(apps: Apps, rundir: Rundir) -> None:
+    """The limit on files (``ulimit -f``) is one on shared memory, too."""
+    argv = rundir.drtrace_argv("record", "-o", rundir.home / "trace", apps.flood, "1")
+    result = rundir.run(["sh", "-c", 'ulimit -f 1024; exec "$@"', "sh", *argv])
+    # The program itself ran; only one line says why it is not recorded.
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert re.search(r": no buffers: cannot allocate \d+ bytes for \S+: File too large$", line)
+
+
 def test_the_registry_dies(apps: Apps, rundir: Rundir) -> None:
     """The command goes on; what was recorded until then can be read, and nothing is left."""
     recorder = _record_sleeper(apps, rundir)

@@ -159,6 +159,8 @@ def record_command(
             unclaim(made)
     if left:
         note(_left_running(left, wait_all))
+    # One that was there and could not be recorded was named by the registry.
+    told += [line for line in warnings if line.startswith("ltt-sessiond: session ")]
     empty = _why_empty(totals, told, program, events)
     if empty:
         note(empty)
