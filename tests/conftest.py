@@ -15,7 +15,7 @@ from helpers.apps import Apps, build
 from helpers.killbuild import build_kill_ring
 from helpers.peers import PEERS, need
 from helpers.rundir import Rundir, private_rundir
-from helpers.users import User, ordinary_user, tester
+from helpers.users import User, ordinary_user_alone, tester
 from hypothesis import settings
 
 _APPS_DIRECTORY: pytest.StashKey[Path] = pytest.StashKey()
@@ -91,9 +91,10 @@ def kill_ring(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def user() -> User:
-    """Return a user that is not root."""
-    return ordinary_user()
+def user() -> Iterator[User]:
+    """Give a user that is not root, and that no other test is at this time."""
+    with ordinary_user_alone() as alone:
+        yield alone
 
 
 @pytest.fixture

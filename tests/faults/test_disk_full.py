@@ -130,7 +130,9 @@ def test_what_a_full_disk_never_took_is_counted(rundir: Rundir, apps: Apps) -> N
     status, stdout, stderr = drtrace_on_a_small_disk(
         rundir,
         rundir.home / "small",
+        # Buffers, too, are no larger than a file may be.
         *("record", "--strict", "-o", str(rundir.home / "small" / "trace"), "-e", "flood:*"),
+        "--subbuf-size=16k",
         *("--", str(apps.flood), str(events)),
     )
     summary = re.match(r"(\d+) events recorded, (\d+) discarded, 1 process,", stdout)

@@ -11,7 +11,7 @@ from typing import Any
 
 from helpers import processes
 from helpers.rundir import Rundir, private_rundir
-from helpers.users import ordinary_user
+from helpers.users import ordinary_user_alone
 
 __all__ = ["Lttng", "lttng_record", "lttng_sessiond"]
 
@@ -35,9 +35,9 @@ def lttng_sessiond() -> Iterator[Lttng]:
     """Run a real session daemon.
 
     Root's daemon lives in /var/run/lttng, one per machine; an ordinary user's lives in
-    its home, so that several tests can have one at the same time.
+    its home, so that tests of several users can have one at the same time.
     """
-    with private_rundir(ordinary_user()) as rundir:
+    with ordinary_user_alone() as user, private_rundir(user) as rundir:
         log = rundir.home / "lttng-sessiond.log"
         with open(log, "wb") as file:
             # Returns when the daemon answers. The daemon keeps its output open: no pipes.

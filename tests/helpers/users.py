@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["User", "ordinary_user", "tester"]
+__all__ = ["User", "ordinary_user", "ordinary_user_alone", "tester"]
 
 #: What an interpreter must be able to do to run our programs: import what they need, and
 #: start itself again (setpriv still has root's rights when it starts the first one).
@@ -72,24 +74,50 @@ def tester() -> User:
 
 @functools.cache
 def ordinary_user() -> User:
-    """Return a user that is not root: the tester, or one that no other test process has.
+    """Return a user that is not root: the tester, or one that no other test process has."""
+    if os.getuid():
+        return tester()
+    for uid in range(_FIRST_UID, _FIRST_UID + 64):
+        claim = _claim(uid)
+        if claim is not None:
+            _claims.append(claim)
+            return User(uid, uid, _setpriv(uid, uid))
+    raise AssertionError("every uid for tests is taken")
+
+
+@contextlib.contextmanager
+def ordinary_user_alone() -> Iterator[User]:
+    """Give `ordinary_user` to one test at a time.
 
     The wait word of liblttng-ust is per uid: tests that share a uid and run at the same
     time would see each other's registries come and go.
     """
-    if os.getuid():
-        return tester()
-    for uid in range(_FIRST_UID, _FIRST_UID + 64):
-        # A name in the abstract namespace: taken while this process lives, leaves no file.
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0ustconsumer-test-uid-{uid}")
-        except OSError:
-            claim.close()
-            continue
-        _claims.append(claim)
-        return User(uid, uid, _setpriv(uid, uid))
-    raise AssertionError("every uid for tests is taken")
+    user = ordinary_user()
+    if _claims:
+        # For good, or by a fixture of the same test.
+        yield user
+        return
+    # One test has it for its time, not a process for good: there is no other uid.
+    while (claim := _claim(user.uid)) is None:
+        time.sleep(0.02)
+    _claims.append(claim)
+    try:
+        yield user
+    finally:
+        _claims.remove(claim)
+        claim.close()
+
+
+def _claim(uid: int) -> socket.socket | None:
+    """Return what nobody else has while it is open; None if somebody has it."""
+    # A name in the abstract namespace leaves no file.
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0ustconsumer-test-uid-{uid}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def _setpriv(uid: int, gid: int, *options: str) -> list[str]:
