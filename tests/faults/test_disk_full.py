@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text, discarded
+from helpers.peers import need_namespaces
 from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
 
@@ -115,12 +116,10 @@ def drtrace_on_a_small_disk(rundir: Rundir, place: Path, *arguments: str) -> tup
     """Run ``drtrace`` with an output that never has room for more than a few packets."""
     place.mkdir()
     argv = rundir.drtrace_argv(*arguments)
-    if os.getuid() == 0:
-        # A mount of its own: it is gone with the last process that sees it.
-        shell = ["unshare", "-m", "sh", "-c", SMALL.format(place), "sh", *argv]
-    else:
-        # Every file is small, and so what is in it.
-        shell = ["sh", "-c", 'ulimit -f 1024; exec "$@"', "sh", *argv]
+    # A mount of its own: it is gone with the last process that sees it.
+    own_mounts = ["-m"] if os.getuid() == 0 else ["-cm", "--keep-caps"]
+    need_namespaces(*own_mounts)
+    shell = ["unshare", *own_mounts, "sh", "-c", SMALL.format(place), "sh", *argv]
     result = rundir.run(shell)
     return result.returncode, result.stdout, result.stderr
 
@@ -130,9 +129,7 @@ def test_what_a_full_disk_never_took_is_counted(rundir: Rundir, apps: Apps) -> N
     status, stdout, stderr = drtrace_on_a_small_disk(
         rundir,
         rundir.home / "small",
-        # Buffers, too, are no larger than a file may be.
         *("record", "--strict", "-o", str(rundir.home / "small" / "trace"), "-e", "flood:*"),
-        "--subbuf-size=16k",
         *("--", str(apps.flood), str(events)),
     )
     summary = re.match(r"(\d+) events recorded, (\d+) discarded, 1 process,", stdout)

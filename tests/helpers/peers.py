@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The real programs and libraries that tests compare with."""
+"""What tests need of the machine: the real programs and libraries, namespaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-__all__ = ["PEERS", "missing", "need"]
+__all__ = ["PEERS", "missing", "need", "need_namespaces"]
 
 
 def _program(name: str) -> bool:
@@ -55,3 +55,10 @@ def need(*names: str) -> None:
     if os.environ.get("PEERS") == "require":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def need_namespaces(*options: str) -> None:
+    """Skip the test where this user may not make namespaces (options of ``unshare``)."""
+    made = subprocess.run(["unshare", *options, "true"], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no namespaces here: {made.stderr.decode().strip()}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from helpers.apps import Apps
+from helpers.peers import need_namespaces
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
 from helpers.users import User
@@ -33,13 +34,6 @@ def shown(rundir: Rundir, pid: int) -> str:
     # A long reason goes on in the lines below its program.
     blocks = re.split(r"\n(?=\d)", result.stdout)
     return next((" ".join(block.split()) for block in blocks if block.startswith(f"{pid} ")), "")
-
-
-def need_namespaces(*options: str) -> None:
-    """Skip the test where this user may not make namespaces."""
-    made = subprocess.run(["unshare", *options, "true"], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no namespaces here: {made.stderr.decode().strip()}")
 
 
 @pytest.fixture
