@@ -17,11 +17,14 @@ __all__ = [
     "REGISTRATION",
     "REGISTRATION_MAGIC",
     "RETURN_CODES",
+    "TRACER_LAYOUTS",
     "ApplicationLayouts",
     "AtypeNumber",
     "CommandNumber",
+    "ContextNumber",
     "NotifyNumber",
     "SocketType",
+    "TracerLayouts",
 ]
 
 _COMM = "lttng-ust v2.13.5 de624c2069 src/common/ustcomm.h"
@@ -79,16 +82,27 @@ class CommandNumber:
     TRACEPOINT_LIST = 0x42
     WAIT_QUIESCENT = 0x43
     REGISTER_DONE = 0x44
+    TRACEPOINT_FIELD_LIST = 0x45
+    EVENT_NOTIFIER_GROUP_CREATE = 0x46
     CHANNEL = 0x51
+    SESSION_START = 0x52
+    SESSION_STOP = 0x53
     SESSION_STATEDUMP = 0x54
     STREAM = 0x60
     EVENT = 0x61
     CONTEXT = 0x70
+    FLUSH_BUFFER = 0x71
     ENABLE = 0x80
     DISABLE = 0x81
     TRACEPOINT_LIST_GET = 0x90
+    TRACEPOINT_FIELD_LIST_GET = 0x91
     FILTER = 0xA0
     EXCLUSION = 0xA1
+    EVENT_NOTIFIER_CREATE = 0xB0
+    CAPTURE = 0xB6
+    COUNTER = 0xC0
+    COUNTER_GLOBAL = 0xD0
+    COUNTER_CPU = 0xD1
 
 
 #: Names of a reply's negated return code (enum lttng_ust_error_code).
@@ -132,6 +146,14 @@ CONTEXTS = {
     "vsgid": 20,
     "time_ns": 21,
 }
+
+
+class ContextNumber:
+    """Contexts with parameters of their own (enum lttng_ust_abi_context_type)."""
+
+    PERF_THREAD_COUNTER = 5
+    APP_CONTEXT = 7
+
 
 _COMMAND = Layout(
     "command",
@@ -518,4 +540,148 @@ APPLICATION_LAYOUTS = {
     8: _ABI_9._replace(event=_EVENT_8),
     9: _ABI_9,
     10: _ABI_9._replace(event_request=_EVENT_REQUEST_10),
+}
+
+# -- what only a tracer reads and writes: the registry's side has no use for it ------------
+
+_APP_CONTEXT = Layout(
+    "application context",
+    308,
+    1,
+    _ABI,
+    (
+        Row("number", "<i4", 0, "lttng_ust_abi_context.ctx"),
+        # Both with their NUL.
+        Row("provider_length", "<u4", 20, "lttng_ust_abi_context.u.app_ctx.provider_name_len"),
+        Row("name_length", "<u4", 24, "lttng_ust_abi_context.u.app_ctx.ctx_name_len"),
+    ),
+)
+_PERF_CONTEXT = Layout(
+    "perf context",
+    308,
+    1,
+    _ABI,
+    (
+        Row("number", "<i4", 0, "lttng_ust_abi_context.ctx"),
+        Row("type", "<u4", 20, "lttng_ust_abi_context.u.perf_counter.type"),
+        Row("config", "<u8", 24, "lttng_ust_abi_context.u.perf_counter.config"),
+        Row("name", _NAME, 32, "lttng_ust_abi_context.u.perf_counter.name"),
+    ),
+)
+_FIELD_ENTRY = Layout(
+    "field entry",
+    808,
+    1,
+    _ABI,
+    (
+        Row("event_name", _NAME, 0, "lttng_ust_abi_field_iter.event_name"),
+        Row("field_name", _NAME, 256, "lttng_ust_abi_field_iter.field_name"),
+        Row("type", "<i4", 512, "lttng_ust_abi_field_iter.type"),
+        Row("loglevel", "<i4", 516, "lttng_ust_abi_field_iter.loglevel"),
+        Row("nowrite", "<i4", 520, "lttng_ust_abi_field_iter.nowrite"),
+    ),
+)
+_EVENT_NOTIFIER_LENGTH = Layout(
+    "event notifier length",
+    4,
+    1,
+    _COMM,
+    (Row("length", "<u4", 0, "ustcomm_ust_msg.u.event_notifier.len"),),
+)
+_EVENT_NOTIFIER = Layout(
+    "event notifier",
+    612,
+    1,
+    _ABI,
+    (
+        *(
+            row._replace(source=row.source.replace("event.", "event_notifier.event.", 1))
+            for row in _EVENT.rows
+        ),
+        Row("error_index", "<u8", 572, "lttng_ust_abi_event_notifier.error_counter_index"),
+    ),
+)
+_NOTIFICATION = Layout(
+    "notification",
+    42,
+    1,
+    _ABI,
+    (
+        Row("token", "<u8", 0, "lttng_ust_abi_event_notifier_notification.token"),
+        Row("length", "<u2", 8, "lttng_ust_abi_event_notifier_notification.capture_buf_size"),
+    ),
+)
+_COUNTER = Layout("counter", 296, 1, _ABI, (Row("length", "<u8", 0, "lttng_ust_abi_counter.len"),))
+_COUNTER_GLOBAL = Layout(
+    "global counter", 296, 1, _ABI, (Row("length", "<u8", 0, "lttng_ust_abi_counter_global.len"),)
+)
+_COUNTER_CPU = Layout(
+    "counter of a CPU",
+    300,
+    1,
+    _ABI,
+    (
+        Row("length", "<u8", 0, "lttng_ust_abi_counter_cpu.len"),
+        Row("cpu", "<u4", 8, "lttng_ust_abi_counter_cpu.cpu_nr"),
+    ),
+)
+_DIMENSION_ROWS = (
+    Row("size", "<u8", 0, "size"),
+    Row("underflow_index", "<u8", 8, "underflow_index"),
+    Row("overflow_index", "<u8", 16, "overflow_index"),
+    Row("has_underflow", "u1", 24, "has_underflow"),
+    Row("has_overflow", "u1", 25, "has_overflow"),
+)
+_COUNTER_CONF = Layout(
+    "counter configuration",
+    192,
+    1,
+    _ABI,
+    (
+        Row("arithmetic", "<u4", 0, "lttng_ust_abi_counter_conf.arithmetic"),
+        Row("bitness", "<u4", 4, "lttng_ust_abi_counter_conf.bitness"),
+        Row("dimensions", "<u4", 8, "lttng_ust_abi_counter_conf.number_dimensions"),
+        Row("global_sum_step", "<i8", 12, "lttng_ust_abi_counter_conf.global_sum_step"),
+        # A tracer of 2.13 takes one dimension only: the first.
+        *(
+            row._replace(
+                offset=20 + row.offset,
+                source=f"lttng_ust_abi_counter_conf.dimensions[0].{row.source}",
+            )
+            for row in _DIMENSION_ROWS
+        ),
+        Row("coalesce_hits", "u1", 124, "lttng_ust_abi_counter_conf.coalesce_hits"),
+    ),
+)
+
+
+class TracerLayouts(NamedTuple):
+    """The messages of one ABI that only the application's side needs."""
+
+    app_context: Layout
+    perf_context: Layout
+    field_entry: Layout
+    event_notifier_length: Layout
+    event_notifier: Layout
+    notification: Layout
+    counter: Layout
+    counter_global: Layout
+    counter_cpu: Layout
+    counter_conf: Layout
+
+
+#: By ABI major: of the one that our tracer announces.
+TRACER_LAYOUTS = {
+    9: TracerLayouts(
+        app_context=_APP_CONTEXT,
+        perf_context=_PERF_CONTEXT,
+        field_entry=_FIELD_ENTRY,
+        event_notifier_length=_EVENT_NOTIFIER_LENGTH,
+        event_notifier=_EVENT_NOTIFIER,
+        notification=_NOTIFICATION,
+        counter=_COUNTER,
+        counter_global=_COUNTER_GLOBAL,
+        counter_cpu=_COUNTER_CPU,
+        counter_conf=_COUNTER_CONF,
+    )
 }

@@ -10,7 +10,12 @@ from types import ModuleType
 
 import pytest
 
-from ustconsumer.abi.application import APPLICATION_LAYOUTS, REGISTRATION, AtypeNumber
+from ustconsumer.abi.application import (
+    APPLICATION_LAYOUTS,
+    REGISTRATION,
+    TRACER_LAYOUTS,
+    AtypeNumber,
+)
 from ustconsumer.abi.rows import Layout
 
 ABI = APPLICATION_LAYOUTS[9]
@@ -80,6 +85,8 @@ FIELDS: dict[int, dict[str, str]] = {
 PAYLOADS = [
     *(ABI.tracer_version, ABI.tracepoint, ABI.channel, ABI.stream, ABI.event, ABI.context),
     ABI.enum_entry,
+    # The length before an event notifier is in no public header.
+    *(layout for layout in TRACER_LAYOUTS[9] if layout.name != "event notifier length"),
 ]
 
 
