@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 
 from typing_extensions import Buffer
 
-__all__ = ["Channel", "Recorder", "Tracepoint", "quiesce", "set_thread_name"]
+__all__ = ["Channel", "Recorder", "Tracepoint", "after_fork", "quiesce", "set_thread_name"]
 
 class Channel:
     """The writing side of one channel in this process.
@@ -22,6 +22,8 @@ class Channel:
     """
 
     header_type: int
+    @property
+    def blocking_ms(self) -> int: ...
     def __init__(
         self,
         contexts: tuple[tuple[str, object], ...] = (),
@@ -57,6 +59,12 @@ class Recorder:
         event_id: int,
         filters: tuple[Callable[[tuple[object, ...]], object], ...] | None = None,
     ) -> None: ...
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def event_id(self) -> int: ...
+    @property
+    def filters(self) -> tuple[Callable[[tuple[object, ...]], object], ...] | None: ...
 
 class Tracepoint:
     """A tracepoint: calling it emits an event, positionally or with field names.
@@ -73,7 +81,12 @@ class Tracepoint:
         before a NUL, characters UTF-8 does not have become question marks.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def truncate(self) -> bool: ...
     #: False: an event would be recorded by nobody, and calling costs nothing.
     @property
     def enabled(self) -> bool: ...

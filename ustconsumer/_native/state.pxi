@@ -2,7 +2,7 @@
 # cython: language_level=3
 """State of one ring, the atomic accesses to it, the arithmetic of its positions.
 
-Included by ``ring.pyx``. Positions are unsigned words that wrap. Loads acquire, stores
+Included by ``ring.pyx`` and ``emit.pyx``. Positions are unsigned words that wrap. Loads acquire, stores
 release, read-modify-writes are full barriers; other pairings are named where they stand.
 """
 
@@ -111,7 +111,7 @@ cdef struct Checked:
 
 cdef struct RingState:
     # Where the words are (``Geometry.places``): offsets in the memory, trusted.
-    uint64_t offset, consumed, last_tsc, rsb_id, active_readers
+    uint64_t offset, consumed, record_disabled, last_tsc, rsb_id, active_readers
     uint64_t lost_full, lost_wrap, lost_big
     uint64_t get_subbuf_consumed, prod_snapshot, cons_snapshot, get_subbuf
     uint64_t hot, hot_stride, hot_cc, hot_seq, cold, cold_stride, cc_sb
