@@ -3,7 +3,7 @@
 
 One channel is made by LTTng's control library and driven by it, a twin is made and
 driven by us; events are written by the tracer's client code there and by
-`helpers.ringwriter` here. After every operation the whole shared memory is compared.
+the readable or the native writer here. After every operation the whole shared memory is compared.
 Nothing is masked: both sides are given the same clock value for each operation.
 """
 
@@ -24,6 +24,8 @@ import pytest
 from helpers.ringwriter import COMPACT, LARGE, Reservation, RingWriter, header_size
 from helpers.ustctl import UstCtl, possible_cpus
 
+from ustconsumer._native.emit import Reservation as NativeReservation
+from ustconsumer._native.emit import Writer
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
 from ustconsumer.ringbuffer import reader
@@ -164,7 +166,12 @@ class Twins:
         os.close(fd)
         self.pipe, wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.wake_fd = wake_fd
-        identity = {"uuid": UUID, "stream_id": CHANNEL_ID, "cpu": CPU, "wake_fd": wake_fd}
+        identity: dict[str, Any] = {
+            "uuid": UUID,
+            "stream_id": CHANNEL_ID,
+            "cpu": CPU,
+            "wake_fd": wake_fd,
+        }
         initialise(
             self.our_memory,
             geometry,
@@ -181,8 +188,13 @@ class Twins:
                 _turn_to(memory, *start)
         where: Any = geometry if kind is PythonRing else geometry.places()
         self.ring = kind(self.our_memory, where, **identity)
-        self.writer = RingWriter(Producer(self.memory, UUID, CHANNEL_ID, CPU, wake_fd), header_type)
-        self.open: list[Reservation] = []
+        # As the ring: the readable definitions, or what runs.
+        self.writer: RingWriter | Writer = (
+            RingWriter(Producer(self.memory, UUID, CHANNEL_ID, CPU, wake_fd), header_type)
+            if kind is PythonRing
+            else Writer(self.our_memory, geometry.places(), header_type=header_type, **identity)
+        )
+        self.open: list[Reservation | NativeReservation] = []
         self.taken_by_next = False
         self.compare()
 

@@ -3,7 +3,16 @@ from collections.abc import Callable, Mapping
 
 from typing_extensions import Buffer
 
-__all__ = ["Channel", "Recorder", "Tracepoint", "after_fork", "quiesce", "set_thread_name"]
+__all__ = [
+    "Channel",
+    "Recorder",
+    "Reservation",
+    "Tracepoint",
+    "Writer",
+    "after_fork",
+    "quiesce",
+    "set_thread_name",
+]
 
 class Channel:
     """The writing side of one channel in this process.
@@ -65,6 +74,36 @@ class Recorder:
     def event_id(self) -> int: ...
     @property
     def filters(self) -> tuple[Callable[[tuple[object, ...]], object], ...] | None: ...
+
+class Reservation:
+    """Bytes reserved and written for one event, not yet committed."""
+
+    def commit(self) -> None:
+        """Count the bytes as written; delivers the sub-buffer if they were the last."""
+
+class Writer:
+    """Writes encoded events into one stream, as `ustconsumer.ringbuffer.reserve` does."""
+
+    @property
+    def header_type(self) -> int: ...
+    def __init__(
+        self,
+        memory: Buffer,
+        places: Mapping[str, int],
+        *,
+        uuid: bytes,
+        stream_id: int,
+        cpu: int,
+        wake_fd: int = -1,
+        header_type: int = 2,
+    ) -> None: ...
+    def reserve(self, event_id: int, payload: bytes, now: int = 0) -> Reservation | int:
+        """Reserve space for an event and write it; return a negative errno if it is lost.
+
+        ``now``: its time, 0 that of the clock.
+        """
+    def write(self, event_id: int, payload: bytes, now: int = 0) -> int:
+        """Write an event; return 0 or a negative errno as the tracer does."""
 
 class Tracepoint:
     """A tracepoint: calling it emits an event, positionally or with field names.

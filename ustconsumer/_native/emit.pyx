@@ -9,18 +9,28 @@ fail, and no Python code runs, between the reservation and its commit.
 cimport cython
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_ExceptionMatches
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.long cimport PyLong_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset, strlen
+from libc.errno cimport EAGAIN, EFAULT, EIO, ENOBUFS, ENOSPC
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcpy, memset
 
 import sys
 
-__all__ = ["Channel", "Recorder", "Tracepoint", "after_fork", "quiesce", "set_thread_name"]
+__all__ = [
+    "Channel",
+    "Recorder",
+    "Reservation",
+    "Tracepoint",
+    "Writer",
+    "after_fork",
+    "quiesce",
+    "set_thread_name",
+]
 
 include "state.pxi"
 include "places.pxi"
@@ -286,7 +296,7 @@ cdef class Channel:
                 # No buffer: the machine has more CPUs than the registry knew of.
                 return False
             ring = &self._rings[cpu]
-            status = _reserve(ring, size, self.header_type, event_id, &slot)
+            status = _reserve(ring, size, self.header_type, event_id, &slot, 0)
             if status == RESERVED:
                 break
             if status == NO_ROOM and self.blocking_ms:
@@ -299,10 +309,10 @@ cdef class Channel:
                     try:
                         PyErr_CheckSignals()
                     except BaseException:
-                        self._lose(status)
+                        self._interrupted(status)
                         raise
                     continue
-            self._lose_in(ring, status)
+            _lose(ring, status)
             return False
         at = _event_header(&slot, self.header_type, event_id)
         if self._context_count:
@@ -312,18 +322,11 @@ cdef class Channel:
         _commit(ring, slot.end - 1, slot.end, slot.end - slot.begin, slot.discarded)
         return True
 
-    cdef void _lose_in(self, RingState *ring, int status) noexcept nogil:
-        if status == NO_ROOM:
-            rb_add(_word(ring, ring.lost_full), 1)
-        elif status == WRAPPED:
-            rb_add(_word(ring, ring.lost_wrap), 1)
-        elif status == TOO_BIG:
-            rb_add(_word(ring, ring.lost_big), 1)
-
-    cdef void _lose(self, int status) noexcept nogil:
+    cdef void _interrupted(self, int status) noexcept:
+        # The channel may have gone while a signal handler ran.
         cdef int cpu = ue_cpu()
         if not self._released and cpu < self._count:
-            self._lose_in(&self._rings[cpu], status)
+            _lose(&self._rings[cpu], status)
 
     cdef char *_put_contexts(self, char *at, Value *answers, int cpu) noexcept nogil:
         cdef int number, kind
@@ -458,6 +461,87 @@ cdef class Recorder:
         self.channel = channel
         self.event_id = event_id
         self.filters = filters
+
+
+# -- one buffer, by hand ---------------------------------------------------------------------
+
+_ERRNOS = {RECORD_DISABLED: EAGAIN, NO_ROOM: ENOBUFS, WRAPPED: EIO, TOO_BIG: ENOSPC, BROKEN: EFAULT}
+
+
+@cython.final
+cdef class Reservation:
+    """Bytes reserved and written for one event, not yet committed."""
+
+    cdef Writer _writer
+    cdef Slot _slot
+
+    def commit(self):
+        """Count the bytes as written; delivers the sub-buffer if they were the last."""
+        if self._writer is None:
+            raise ValueError("an event is committed once")
+        _commit(
+            &self._writer._ring,
+            self._slot.end - 1,
+            self._slot.end,
+            self._slot.end - self._slot.begin,
+            self._slot.discarded,
+        )
+        self._writer = None
+
+
+@cython.final
+cdef class Writer:
+    """Writes encoded events into one stream, as `ustconsumer.ringbuffer.reserve` does."""
+
+    cdef RingState _ring
+    cdef Py_buffer _view
+    cdef bint _exported
+    cdef readonly int header_type
+
+    def __init__(
+        self, memory, places, *, bytes uuid, uint32_t stream_id, uint32_t cpu, int wake_fd=-1, int header_type=2
+    ):
+        if self._exported or len(uuid) != 16:
+            raise ValueError("a writer is initialised once, with a UUID of 16 bytes")
+        _set_places(&self._ring, places, uuid, stream_id, cpu, wake_fd)
+        PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
+        self._exported = True
+        if <uint64_t> self._view.len < <uint64_t> places["file_size"]:
+            raise ValueError(f"memory of {self._view.len} bytes: {places['file_size']} are needed")
+        self._ring.base = <char *> self._view.buf
+        self.header_type = header_type
+
+    def __dealloc__(self):
+        if self._exported:
+            PyBuffer_Release(&self._view)
+
+    def reserve(self, uint32_t event_id, bytes payload, uint64_t now=0):
+        """Reserve space for an event and write it; return a negative errno if it is lost."""
+        cdef Reservation reservation = Reservation.__new__(Reservation)
+        cdef int status
+        if self._ring.base == NULL:
+            raise ValueError("a writer without memory")
+        status = _reserve(
+            &self._ring, len(payload), self.header_type, event_id, &reservation._slot, now
+        )
+        if status != RESERVED:
+            _lose(&self._ring, status)
+            return -_ERRNOS[status]
+        memcpy(
+            _event_header(&reservation._slot, self.header_type, event_id),
+            PyBytes_AS_STRING(payload),
+            PyBytes_GET_SIZE(payload),
+        )
+        reservation._writer = self
+        return reservation
+
+    def write(self, uint32_t event_id, bytes payload, uint64_t now=0):
+        """Write an event; return 0 or a negative errno as the tracer does."""
+        reservation = self.reserve(event_id, payload, now)
+        if isinstance(reservation, int):
+            return reservation
+        reservation.commit()
+        return 0
 
 
 # -- tracepoints -------------------------------------------------------------------------

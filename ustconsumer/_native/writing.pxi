@@ -36,8 +36,13 @@ cdef inline uint64_t _event_header_size(int header_type, bint extended) noexcept
     return 14 if extended else 6
 
 
-cdef int _reserve(RingState *r, uint64_t payload, int header_type, uint32_t event_id, Slot *slot) noexcept nogil:
-    """Reserve an event's header and ``payload`` bytes; nothing is counted if it fails."""
+cdef int _reserve(
+    RingState *r, uint64_t payload, int header_type, uint32_t event_id, Slot *slot, uint64_t given
+) noexcept nogil:
+    """Reserve an event's header and ``payload`` bytes; nothing is counted if it fails.
+
+    ``given`` is the time of the event, 0: now.
+    """
     cdef uint64_t old, begin, end, used, size, start, now, header, number
     cdef bint close_old, open_new, fills_new, long_id
     cdef char *page
@@ -48,7 +53,7 @@ cdef int _reserve(RingState *r, uint64_t payload, int header_type, uint32_t even
     for tries in range(MAX_TRIES):
         # Position first, clock second: times do not decrease along positions.
         old = begin = rb_load(_word(r, r.offset))
-        now = rb_now()
+        now = given if given else rb_now()
         slot.extended = long_id or (now - rb_load(_word(r, r.last_tsc))) >> TSC_BITS != 0
         size = _event_header_size(header_type, slot.extended) + payload
         used = old & (r.size - 1)
@@ -135,3 +140,13 @@ cdef char *_event_header(Slot *slot, int header_type, uint32_t event_id) noexcep
     word = <uint32_t> slot.now
     memcpy(at + 2, &word, 4)
     return at + 6
+
+
+cdef void _lose(RingState *r, int status) noexcept nogil:
+    """Count an event for which there was no room."""
+    if status == NO_ROOM:
+        rb_add(_word(r, r.lost_full), 1)
+    elif status == WRAPPED:
+        rb_add(_word(r, r.lost_wrap), 1)
+    elif status == TOO_BIG:
+        rb_add(_word(r, r.lost_big), 1)
