@@ -44,6 +44,7 @@ class Record(NamedTuple):
     """The values of one event."""
 
     event: EventClass
+    cpu_id: int
     context: dict[str, Value]
     fields: dict[str, Value]
 
@@ -55,8 +56,11 @@ class Form(ABC, Generic[R]):
     """What records become."""
 
     @abstractmethod
-    def context(self, trace: TraceClass, stream: StreamClass) -> Read:
-        """Return a function (data, at) that reads the stream event context."""
+    def context(self, trace: TraceClass, stream: StreamClass, cpu_id: int) -> Read:
+        """Return a function (data, at) that reads the stream event context.
+
+        What it makes of it is at hand for the payload's; the CPU is in the packet context.
+        """
 
     @abstractmethod
     def payload(self, trace: TraceClass, event: EventClass) -> Callable[..., tuple[R, int]]:
@@ -82,14 +86,13 @@ class StreamDecoder(Generic[R]):
             raise DecodeError(f"stream class {stream_id} is not declared")
         if stream.compact:
             raise DecodeError(f"stream class {stream_id} has compact event headers")
-        self._context = form.context(trace, stream)
+        self._contexts = _Contexts(trace, stream, form)
         #: None where it depends on the values.
         self._context_size = fixed_size(stream.contexts)
-        self._known = _Known(self._context)
         self._payloads = _Payloads(trace, stream_id, form)
 
     def records(
-        self, content: bytes, at: int, clock: int, where: str = "packet"
+        self, content: bytes, at: int, clock: int, cpu_id: int = 0, where: str = "packet"
     ) -> Iterator[tuple[int, R]]:
         """Decode a packet's records one after the other.
 
@@ -101,6 +104,8 @@ class StreamDecoder(Generic[R]):
             Where the first record begins.
         clock : int
             Clock cycles at the beginning of the packet.
+        cpu_id : int
+            Of the packet.
         where : str
             Names the packet in errors: its file, where it is in there.
 
@@ -116,7 +121,8 @@ class StreamDecoder(Generic[R]):
         end = len(content)
         compact, extended = _COMPACT, _EXTENDED
         payloads = self._payloads
-        context, known = self._context, self._known
+        known = self._contexts[cpu_id]
+        context = known.read
         context_size = self._context_size
         read = known[b""] if context_size == 0 else None
         start = at
@@ -167,16 +173,29 @@ class _Payloads(dict[int, Callable[..., tuple[Any, int]]]):
         return payload
 
 
+class _Contexts(dict[int, "_Known"]):
+    """By CPU."""
+
+    def __init__(self, trace: TraceClass, stream: StreamClass, form: Form[Any]) -> None:
+        self._trace = trace
+        self._stream = stream
+        self._form = form
+
+    def __missing__(self, cpu_id: int) -> _Known:
+        self[cpu_id] = known = _Known(self._form.context(self._trace, self._stream, cpu_id))
+        return known
+
+
 class _Known(dict[bytes, Any]):
     """What contexts of the same bytes became: few processes and threads, many events."""
 
     def __init__(self, read: Read) -> None:
-        self._read = read
+        self.read = read
 
     def __missing__(self, raw: bytes) -> Any:
         if len(self) >= 1024:
             self.clear()
-        self[raw] = value = self._read(raw, 0)[0]
+        self[raw] = value = self.read(raw, 0)[0]
         return value
 
 
@@ -234,16 +253,17 @@ class _Labelled(dict[int, Enumerated]):
 
 
 class _Values(Form[Record]):
-    def context(self, trace: TraceClass, stream: StreamClass) -> Read:
+    def context(self, trace: TraceClass, stream: StreamClass, cpu_id: int) -> Read:
         walk = _ValueWalk(trace.enums)
-        return walk.function(walk.fields(stream.contexts))
+        return walk.function(f"{cpu_id:d}, {walk.fields(stream.contexts)}")
 
     def payload(self, trace: TraceClass, event: EventClass) -> Callable[..., tuple[Record, int]]:
         walk = _ValueWalk(trace.enums)
         fields = walk.fields(event.fields)
         record = walk.constant(Record)
         # Contexts are remembered: each record has its own.
-        result = f"{record}({walk.constant(event)}, {{**context}}, {fields})"
+        walk.line("cpu_id, values = context")
+        result = f"{record}({walk.constant(event)}, cpu_id, {{**values}}, {fields})"
         return walk.function(result, ("context",))
 
 

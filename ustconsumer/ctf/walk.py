@@ -225,7 +225,7 @@ class Walk(ABC, Generic[P]):
         result = self.expression(piece)
         self._flush()
         constants = ", ".join(f"k{number}" for number in range(len(self._constants)))
-        body = "".join(f"        {line}\n" for line in [*self._lines, f"return {result}, at"])
+        body = "".join(f"        {line}\n" for line in [*self._lines, f"return ({result}), at"])
         names = ", ".join(("data", "at", *parameters))
         source = f"def make({constants}):\n    def read({names}):\n{body}    return read\n"
         namespace: dict[str, Any] = {"__builtins__": {}}

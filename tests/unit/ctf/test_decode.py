@@ -68,7 +68,7 @@ def extended(time: int, payload: bytes, event_id: int = 0) -> bytes:
 
 def decode(declared: TraceClass, *records: bytes, clock: int = 0) -> list[tuple[int, Record]]:
     decoder = StreamDecoder(declared, 0, VALUES)
-    return list(decoder.records(HEADER + b"".join(records), len(HEADER), clock, "channel0_0"))
+    return list(decoder.records(HEADER + b"".join(records), len(HEADER), clock, 3, "channel0_0"))
 
 
 def values(payload: bytes, *fields: Field) -> dict[str, Any]:
@@ -213,6 +213,7 @@ def test_context() -> None:
     raw = struct.pack("<I17s", 12, b"shop")
     records = decode(trace(contexts=contexts), *(compact(0, raw) for _ in range(3)))
     assert [record.context for _, record in records] == [{"vpid": 12, "procname": "shop"}] * 3
+    assert {record.cpu_id for _, record in records} == {3}
     records[0][1].context["vpid"] = 0
     assert records[1][1].context["vpid"] == 12
 
@@ -221,7 +222,7 @@ def test_context_of_varying_size() -> None:
     records = decode(
         trace(Field("n", U8), contexts=(Field("c", String()),)), compact(0, b"task\0\5")
     )
-    assert records[0][1][1:] == ({"c": "task"}, {"n": 5})
+    assert records[0][1][2:] == ({"c": "task"}, {"n": 5})
 
 
 def test_clock() -> None:
