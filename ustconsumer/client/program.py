@@ -104,6 +104,11 @@ def why_not_registered(program: Path) -> str:
         return f"{name} is set-uid or set-gid, so liblttng-ust ignores LTTNG_HOME in it"
     if name in _LAUNCHERS:
         return f"{name} may have cleared the environment: keep LTTNG_HOME and LD_PRELOAD"
+    if _is_python(program):
+        return (
+            f"{name} made no ustconsumer.tracer.Provider and loaded no liblttng-ust: "
+            "--python-calls records the calls of any Python program"
+        )
     if elf is None:
         return f"{name} is a script, and nothing it ran loaded liblttng-ust"
     if elf.bits == 32:
@@ -113,6 +118,15 @@ def why_not_registered(program: Path) -> str:
     if not needs(program, "liblttng-ust.so"):
         return f"{name} never loaded liblttng-ust: it is not linked with it"
     return f"{name} may have cleared the environment, or ended before it registered"
+
+
+def _is_python(program: Path) -> bool:
+    """Whether it is a Python interpreter, or a script for one."""
+    if re.fullmatch(r"(python|pypy)[\d.]*", program.name):
+        return True
+    with contextlib.suppress(OSError), open(program, "rb") as file:
+        return bool(re.match(rb"#!\S*(/|/env +)python", file.readline(256)))
+    return False
 
 
 def _stem(library: str) -> str:

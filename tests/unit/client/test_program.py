@@ -87,6 +87,8 @@ def test_broken_headers_are_an_error_of_ours(tmp_path: Path) -> None:
         (elf64(["liblttng-ust.so.1"]), 0o755, "may have cleared the environment"),
         (b"\x7fELF\x01\x01\x01" + bytes(60), 0o755, "32-bit"),
         (b"#!/bin/sh\n", 0o755, "is a script"),
+        (b"#!/usr/bin/env python3\n", 0o755, "made no ustconsumer.tracer.Provider"),
+        (b"#!/opt/venv/bin/python3.12 -P\n", 0o755, "--python-calls"),
         (b"\x7fELF\x02\x01", 0o755, "cannot be examined"),
     ],
 )
@@ -95,6 +97,11 @@ def test_why(content: bytes, mode: int, text: str, tmp_path: Path) -> None:
     assert text in why
     assert why.startswith("prog ")
     assert "\n" not in why
+
+
+def test_why_a_python_interpreter(tmp_path: Path) -> None:
+    why = why_not_registered(put(tmp_path / "python3.12", elf64([])))
+    assert why.startswith("python3.12 made no ustconsumer.tracer.Provider")
 
 
 def test_why_set_uid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
