@@ -10,6 +10,8 @@ __all__ = [
     "Tracepoint",
     "Writer",
     "after_fork",
+    "current_cpu",
+    "procname",
     "quiesce",
     "set_thread_name",
 ]
@@ -154,6 +156,12 @@ def quiesce(timeout_ms: int) -> bool:
 
 def set_thread_name(name: bytes) -> None:
     """Set the calling thread's name in the kernel, at most 15 bytes."""
+
+def current_cpu() -> int:
+    """Return the CPU the calling thread runs on."""
+
+def procname() -> bytes:
+    """Return the calling thread's name, as the context ``procname`` records it."""
 
 def after_fork() -> None:
     """Forget what was remembered of threads and of this process."""

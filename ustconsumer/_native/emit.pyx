@@ -17,7 +17,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.errno cimport EAGAIN, EFAULT, EIO, ENOBUFS, ENOSPC
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcpy, memset, strlen
 
 import sys
 
@@ -28,6 +28,8 @@ __all__ = [
     "Tracepoint",
     "Writer",
     "after_fork",
+    "current_cpu",
+    "procname",
     "quiesce",
     "set_thread_name",
 ]
@@ -127,6 +129,18 @@ def after_fork():
 def set_thread_name(bytes name):
     """Set the calling thread's name in the kernel, at most 15 bytes."""
     ue_set_name(name)
+
+
+def current_cpu():
+    """Return the CPU the calling thread runs on."""
+    return ue_cpu()
+
+
+def procname():
+    """Return the calling thread's name, as the context ``procname`` records it."""
+    cdef char name[PROCNAME_SIZE]
+    ue_procname(name)
+    return <bytes> name[:strlen(name)]
 
 
 # -- the buffers -------------------------------------------------------------------------
