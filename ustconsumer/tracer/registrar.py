@@ -7,10 +7,10 @@ from typing import Protocol
 
 from ustconsumer.protocol.notify import ChannelRequest, EnumRequest, EventRequest
 
-__all__ = ["Refused", "Registrar"]
+__all__ = ["RefusedError", "Registrar"]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The registry answered a request with an error.
 
     Parameters
@@ -29,7 +29,7 @@ class Registrar(Protocol):
 
     Raises
     ------
-    Refused
+    RefusedError
         An answer with an error; the connection is as good as before.
     OSError, RemoteProtocolError
         The registry is gone, or makes no sense: so it stays for every later request.
