@@ -133,11 +133,11 @@ class Maker:
         """Return a value, in its bytes: often one of the extremes."""
         low, high = _bounds(type_)
         choose = self._choose
-        value = choose.choice(
-            (low, high, 0, 1, -1, choose.randint(0, 20), choose.randint(low, high))
-        )
-        order = "big" if type_.reverse_byte_order else "little"
-        return max(low, min(high, value)).to_bytes(type_.size // 8, order, signed=type_.signed)
+        anything = choose.randint(low, high)
+        value = choose.choice((low, high, 0, 1, -1, choose.randint(0, 20), anything))
+        value = max(low, min(high, value))
+        order: Literal["big", "little"] = "big" if type_.reverse_byte_order else "little"
+        return value.to_bytes(type_.size // 8, order, signed=type_.signed)
 
     def letters(self, count: int) -> bytes:
         """Return any bytes: printable, control characters, NUL, no UTF-8."""
