@@ -8,12 +8,15 @@ read-modify-write operations are full barriers.
 """
 
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE, PyBUF_WRITABLE
+from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport strerror
 
 __all__ = [
     "cas_u64",
     "fence",
     "fetch_add_u64",
+    "futex_wait_any",
     "futex_wake",
     "load_u32",
     "load_u64",
@@ -23,10 +26,12 @@ __all__ = [
 
 cdef extern from *:
     """
+    #include <errno.h>
     #include <limits.h>
     #include <linux/futex.h>
     #include <stdint.h>
     #include <sys/syscall.h>
+    #include <time.h>
     #include <unistd.h>
     static inline uint64_t uc_load64(const void *p) { return __atomic_load_n((const uint64_t *) p, __ATOMIC_ACQUIRE); }
     static inline uint32_t uc_load32(const void *p) { return __atomic_load_n((const uint32_t *) p, __ATOMIC_ACQUIRE); }
@@ -39,7 +44,25 @@ cdef extern from *:
     static inline uint64_t uc_add64(void *p, uint64_t v) { return __atomic_fetch_add((uint64_t *) p, v, __ATOMIC_SEQ_CST); }
     static inline void uc_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
     static inline long uc_futex_wake(void *p, int n) { return syscall(SYS_futex, p, FUTEX_WAKE, n, (void *) 0, (void *) 0, 0); }
+
+    /* futex_waitv, Linux 5.16: headers and C library may be older than the kernel. */
+    struct uc_waitv { uint64_t val; uint64_t uaddr; uint32_t flags; uint32_t reserved; };
+    static inline void uc_waitv_set(struct uc_waitv *w, const void *p, uint32_t expected) {
+        w->val = expected; w->uaddr = (uint64_t) (uintptr_t) p; w->flags = 2 /* FUTEX_32 */; w->reserved = 0;
+    }
+    static inline long uc_futex_waitv(struct uc_waitv *w, unsigned count, int64_t timeout_ns) {
+        struct timespec until;
+        if (timeout_ns < 0)
+            return syscall(449, w, count, 0, (void *) 0, CLOCK_MONOTONIC);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += timeout_ns / 1000000000;
+        until.tv_nsec += timeout_ns % 1000000000;
+        if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; }
+        return syscall(449, w, count, 0, &until, CLOCK_MONOTONIC);
+    }
     """
+    struct uc_waitv:
+        pass
     uint64_t uc_load64(const void *) nogil
     uint32_t uc_load32(const void *) nogil
     void uc_store64(void *, uint64_t) nogil
@@ -48,6 +71,11 @@ cdef extern from *:
     uint64_t uc_add64(void *, uint64_t) nogil
     void uc_fence() nogil
     long uc_futex_wake(void *, int) nogil
+    void uc_waitv_set(uc_waitv *, const void *, uint32_t) nogil
+    long uc_futex_waitv(uc_waitv *, unsigned, int64_t) nogil
+
+cdef enum:
+    MAX_WORDS = 8
 
 
 cdef char *_word(object buffer, Py_buffer *view, Py_ssize_t offset, int size, int flags) except NULL:
@@ -124,3 +152,34 @@ def futex_wake(buffer, Py_ssize_t offset, int count):
     cdef long woken = uc_futex_wake(at, count)
     PyBuffer_Release(&view)
     return woken
+
+
+def futex_wait_any(words, int64_t timeout_ns=-1):
+    """Sleep, without the GIL, until one of several words is woken; see the stub."""
+    cdef Py_buffer views[MAX_WORDS]
+    cdef uc_waitv waits[MAX_WORDS]
+    cdef uint32_t expected
+    cdef Py_ssize_t offset
+    cdef char *at
+    cdef int held = 0
+    cdef long woken
+    cdef int error
+    if not 1 <= len(words) <= MAX_WORDS:
+        raise ValueError(f"{len(words)} words to wait for: 1 to {MAX_WORDS}")
+    try:
+        for buffer, offset, expected in words:
+            at = _word(buffer, &views[held], offset, 4, PyBUF_SIMPLE)
+            uc_waitv_set(&waits[held], at, expected)
+            held += 1
+        with nogil:
+            woken = uc_futex_waitv(waits, held, timeout_ns)
+            error = errno
+    finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(&views[held])
+    if woken >= 0:
+        return woken
+    if error in (EAGAIN, EINTR, ETIMEDOUT):
+        return -1
+    raise OSError(error, strerror(error).decode())
