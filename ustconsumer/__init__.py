@@ -13,10 +13,11 @@ Names are resolved on first use, so that ``import ustconsumer`` costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Not from typing: a traced program imports this package.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ustconsumer import errors as errors
     from ustconsumer.client.record import record_command as record_command
     from ustconsumer.client.registry import connect as connect
@@ -37,6 +38,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "errors":
         return importlib.import_module("ustconsumer.errors")
     try:
