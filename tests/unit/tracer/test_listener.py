@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import struct
@@ -318,7 +319,7 @@ def test_fork(rundir: Rundir, daemon: FakeDaemon) -> None:
     # Its own descriptors of the parent's sockets are closed, and it is a program as any other.
     assert child.gone()
     puppet.do("os.waitpid(pid, 0)")
-    assert eval(path.read_text()) == (pid, [str(rundir.path)], 2)
+    assert ast.literal_eval(path.read_text()) == (pid, [str(rundir.path)], 2)
     assert puppet.eval("listener.registered()") == [str(rundir.path)]
     puppet.close()
     assert link.gone()
