@@ -14,18 +14,21 @@ from ustconsumer._native import atomics
 
 def test_which_was_woken() -> None:
     shared, private = mmap.mmap(-1, 4096), bytearray(8)
-    for buffer, offset, position in ((shared, 64, 0), (private, 4, 1)):
-        woken: list[int] = []
-        thread = threading.Thread(
-            target=lambda woken=woken: woken.append(
-                atomics.futex_wait_any([(shared, 64, 0), (private, 4, 0)])
-            )
-        )
+    woken: list[int] = []
+
+    def wait() -> None:
+        woken.append(atomics.futex_wait_any([(shared, 64, 0), (private, 4, 0)]))
+
+    def wake(buffer: mmap.mmap | bytearray, offset: int) -> None:
+        thread = threading.Thread(target=wait)
         thread.start()
         # Python's threads go on meanwhile: the GIL is not held.
-        until(lambda b=buffer, o=offset: atomics.futex_wake(b, o, 1) == 1, "it sleeps")
+        until(lambda: atomics.futex_wake(buffer, offset, 1) == 1, "it sleeps")
         thread.join()
-        assert woken == [position]
+
+    wake(shared, 64)
+    wake(private, 4)
+    assert woken == [0, 1]
     shared.close()
 
 

@@ -176,6 +176,7 @@ def test_unknown_handle_means_registering_again(rundir: Rundir, daemon: FakeDaem
     link.command.sendall(application.enable(77).steps[0].data)
     assert link.gone()
     assert puppet.eval("type(listener.last_error).__name__") == "RemoteProtocolError"
+    until(lambda: puppet.eval("listener._links[0].connection is None"), "clearing up")
     assert puppet.eval("0 < listener._links[0].due() <= 60")
     puppet.close()
 
