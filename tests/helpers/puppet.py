@@ -44,6 +44,10 @@ def switches():
         if status["Name"].strip().endswith("-ust"):
             counts.append((tid, int(status["voluntary_ctxt_switches"])))
     return counts
+def asleep():
+    ((tid, _),) = switches()
+    with open(f"/proc/self/task/{tid}/syscall") as file:
+        return file.read().split()[0] in ("449", "7")  # futex_waitv, poll
 """
 
 

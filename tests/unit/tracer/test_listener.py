@@ -97,6 +97,7 @@ def test_no_registry(rundir: Rundir) -> None:
     """It does not wait, and nothing ticks."""
     puppet = program(rundir, env=FOREVER)
     puppet.do("process.start()")
+    until(lambda: puppet.eval("asleep()"), "sleep")
     before = puppet.eval("switches()")
     assert len(before) == 1
     time.sleep(0.5)
@@ -290,6 +291,15 @@ def test_attach_to_a_registry_that_says_nothing(rundir: Rundir) -> None:
 
 # -- forks ---------------------------------------------------------------------------------
 
+#: A child that does nothing until nobody writes to a FIFO any more.
+CHILD = """
+pid = os.fork()
+if pid == 0:
+    os.read(os.open({fifo!r}, os.O_RDONLY), 1)
+    os._exit(0)
+answer = pid
+"""
+
 FORK = """
 pid = os.fork()
 if pid == 0:
@@ -329,14 +339,20 @@ def test_fork(rundir: Rundir, daemon: FakeDaemon) -> None:
 def test_child_holds_no_socket_of_its_parent(rundir: Rundir, daemon: FakeDaemon) -> None:
     puppet = program(rundir)
     link = registered(daemon, puppet)
-    puppet.begin("pid = os.fork()\nif pid == 0:\n    os.read(0, 1); os._exit(0)")
-    daemon.register().done()
+    # The child lives for as long as the test holds the other end of its pipe.
+    fifo = rundir.home / "fifo"
+    os.mkfifo(fifo)
+    puppet.begin(CHILD.format(fifo=str(fifo)))
+    child = daemon.register()
+    child.done()
+    holding = os.open(fifo, os.O_WRONLY)
     puppet.answer()
     puppet.process.kill()
     # Would not end if the child, still alive, had it open.
     assert link.gone()
-    assert puppet.process.stdin
-    puppet.process.stdin.close()
+    assert application.reply_version(child.do(application.tracer_version())) == "2.13.5"
+    os.close(holding)
+    assert child.gone()
 
 
 def test_no_thread_while_forking(rundir: Rundir, daemon: FakeDaemon) -> None:
@@ -390,16 +406,20 @@ answer = len(done)
 def test_child_of_a_program_without_a_registry_finds_one(rundir: Rundir) -> None:
     puppet = program(rundir)
     puppet.do("process.start()")
-    puppet.do("pid = os.fork()\nif pid == 0:\n    os.read(0, 1); os._exit(0)\nanswer = pid")
+    fifo = rundir.home / "fifo"
+    os.mkfifo(fifo)
+    pid = puppet.do(CHILD.format(fifo=str(fifo)))
+    holding = os.open(fifo, os.O_WRONLY)
     with FakeDaemon(rundir.path, rundir.home / "word") as daemon:
         pids = set()
         for _ in range(2):
             link = daemon.register()
             link.done()
             pids.add(link.said[0].pid)
-        assert pids == {puppet.pid, puppet.eval("pid")}
-    assert puppet.process.stdin
-    puppet.process.stdin.close()
+        assert pids == {puppet.pid, pid}
+        os.close(holding)
+    puppet.do("os.waitpid(pid, 0)")
+    puppet.close()
 
 
 # -- the end of the program -----------------------------------------------------------------
