@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.tracing import FakeRegistry, registry
 
+from ustconsumer.tracer import provider
 from ustconsumer.tracer.process import Process
 
 
@@ -24,3 +25,17 @@ def daemon(process: Process) -> Iterator[FakeRegistry]:
         yield made
     # Each descriptor that the registry sent was closed, whatever became of it.
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def program(process: Process, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """What providers declare in; it looks for no registry."""
+    monkeypatch.setattr(process, "start", lambda: None)
+    monkeypatch.setattr(provider, "process", process)
+    return process
+
+
+@pytest.fixture
+def recorder(program: Process, daemon: FakeRegistry) -> FakeRegistry:
+    """A registry that records what providers declare."""
+    return daemon
