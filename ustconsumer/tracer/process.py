@@ -117,6 +117,10 @@ class Process:
             listener.close()
         for declared in self.declared.values():
             declared.native.bind((), ())
+        if listeners:
+            from ustconsumer.tracer import contexts
+
+            contexts.forget()
 
 
 process = Process()
