@@ -206,14 +206,14 @@ class FakeRegistry:
             fd = create_memory(geometry, "test")
             memory = mmap.mmap(fd, geometry.file_size)
             self._memories.append(memory)
-            identity = {"cpu": cpu, "channel_id": id, "uuid": uuid}
+            identity: dict[str, Any] = {"cpu": cpu, "channel_id": id, "uuid": uuid}
             initialise(
                 memory,
                 geometry,
                 stream_nr=cpu,
                 now=time.monotonic_ns(),
                 active_readers=0,
-                **identity,  # type: ignore[arg-type]
+                **identity,
             )
             made.memories.append(memory)
             self.do(application.stream(handle, cpu, geometry.file_size, fd, self.pipe()))

@@ -111,6 +111,13 @@ class Dispatcher:
         if self._handles.get(command.handle) is None:
             raise RemoteProtocolError(f"command {command.number:#x} of handle {command.handle}")
 
+    def needs_lock(self, command: Command) -> bool:
+        """Return whether a command takes the lock of the process.
+
+        WAIT_QUIESCENT does not: it waits for threads that may want it.
+        """
+        return (command.handle, command.number) != (0, CommandNumber.WAIT_QUIESCENT)
+
     def execute(self, command: Command, data: bytes = b"", fds: list[int] | None = None) -> Answer:
         """Obey a command; the descriptors are ours from now on.
 
@@ -121,8 +128,7 @@ class Dispatcher:
         """
         descriptors = list(fds or ())
         try:
-            # Not under the lock: it waits for threads that may want it.
-            if command.handle == 0 and command.number == CommandNumber.WAIT_QUIESCENT:
+            if not self.needs_lock(command):
                 return self._quiesce()
             with self._process.lock:
                 return self._obey(command, data, descriptors)

@@ -268,12 +268,15 @@ class Connection:
             yield _READ
 
     def _obey(self, command: Command, data: bytes) -> Generator[bool, None, None]:
-        yield from self._lock()
+        locked = self._dispatcher.needs_lock(command)
+        if locked:
+            yield from self._lock()
         try:
             fds, self._fds = self._fds, []
             answer = self._dispatcher.execute(command, data, fds)
         finally:
-            self._process.lock.release()
+            if locked:
+                self._process.lock.release()
         message = reply(command, answer.ret_code, answer.ret_val, answer.payload)
         _send(self._command, message + answer.trailer, self._timeout)
         if command.number == CommandNumber.REGISTER_DONE and answer.ret_code == 0:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.peers import need
 from helpers.tracing import Buffers, FakeRegistry, declare
 
 from ustconsumer.abi.application import CommandNumber
@@ -159,6 +161,7 @@ def test_releasing_a_session_that_waits_for_its_dump(daemon: FakeRegistry) -> No
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
+    need("gcc")
     source = tmp_path / "a.c"
     source.write_text("int zeros[5000]; int answer(void) { return 42; }\n")
     made = tmp_path / "liba.so"
@@ -183,8 +186,6 @@ def test_build_id_and_debug_link(library: Path) -> None:
     debug = library.with_suffix(".debug")
     subprocess.run(["objcopy", "--only-keep-debug", library, debug], check=True)
     subprocess.run(["objcopy", f"--add-gnu-debuglink={debug}", library], check=True)
-    import zlib
-
     # The format's own checksum is that of zlib.
     expected = (debug.name.encode(), zlib.crc32(debug.read_bytes()))
     assert facts(library).debug_link == expected
