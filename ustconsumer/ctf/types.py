@@ -3,14 +3,13 @@
 
 Plain values: `ustconsumer.protocol.fields` makes them from field descriptors,
 `ustconsumer.ctf.metadata` writes them as TSDL, `ustconsumer.ctf.skip` measures them.
-Names are the tracer's own, without the leading ``_`` that TSDL adds.
+Names are the tracer's own, without the leading ``_`` that TSDL adds. Named tuples: a
+traced Python program loads them too, and should load little else.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-import msgspec
+from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "Array",
@@ -27,7 +26,7 @@ __all__ = [
 ]
 
 
-class Integer(msgspec.Struct, frozen=True):
+class Integer(NamedTuple):
     """A whole number of ``size`` bits, aligned on ``alignment`` bits."""
 
     size: int
@@ -40,7 +39,7 @@ class Integer(msgspec.Struct, frozen=True):
     reverse_byte_order: bool = False
 
 
-class FloatingPoint(msgspec.Struct, frozen=True):
+class FloatingPoint(NamedTuple):
     """IEEE 754; ``mant_dig`` counts the hidden bit, so the two add up to the size in bits."""
 
     exp_dig: int
@@ -49,13 +48,13 @@ class FloatingPoint(msgspec.Struct, frozen=True):
     reverse_byte_order: bool = False
 
 
-class String(msgspec.Struct, frozen=True):
+class String(NamedTuple):
     """Bytes up to and with a NUL."""
 
     encoding: str = "UTF8"
 
 
-class Array(msgspec.Struct, frozen=True):
+class Array(NamedTuple):
     """``length`` integers; ``alignment`` in bytes before the first, 0 where there is none."""
 
     element: Integer
@@ -63,7 +62,7 @@ class Array(msgspec.Struct, frozen=True):
     alignment: int = 0
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class Sequence(NamedTuple):
     """As many integers as the field ``length_name``, declared just before, says."""
 
     element: Integer
@@ -71,7 +70,7 @@ class Sequence(msgspec.Struct, frozen=True):
     alignment: int = 0
 
 
-class EnumEntry(msgspec.Struct, frozen=True):
+class EnumEntry(NamedTuple):
     """A label for the values from ``start`` to ``end``, both included.
 
     An ``automatic`` one has neither (both 0): its value is one more than the entry before
@@ -84,7 +83,7 @@ class EnumEntry(msgspec.Struct, frozen=True):
     automatic: bool = False
 
 
-class Enumeration(msgspec.Struct, frozen=True):
+class Enumeration(NamedTuple):
     """An integer with labels; ``enum_id`` is what the registry answered for its entries."""
 
     name: str
@@ -92,14 +91,14 @@ class Enumeration(msgspec.Struct, frozen=True):
     enum_id: int
 
 
-class Struct(msgspec.Struct, frozen=True):
+class Struct(NamedTuple):
     """A group of fields. The tracer uses the empty one only, as an option of a variant."""
 
     fields: tuple[Field, ...] = ()
     alignment: int = 0
 
 
-class Variant(msgspec.Struct, frozen=True):
+class Variant(NamedTuple):
     """One of the choices, selected by the enumeration field ``tag_name``."""
 
     tag_name: str
@@ -107,7 +106,7 @@ class Variant(msgspec.Struct, frozen=True):
     alignment: int = 0
 
 
-class Field(msgspec.Struct, frozen=True):
+class Field(NamedTuple):
     """A named member of a record."""
 
     name: str

@@ -39,13 +39,14 @@ integers = st.builds(
     signed=st.booleans(),
     base=st.sampled_from([2, 8, 10, 16]),
     encoding=st.sampled_from(["none", "UTF8", "ASCII"]),
+    alignment=st.just(8),
     reverse_byte_order=st.booleans(),
 )
 basics: st.SearchStrategy[FieldType] = st.one_of(
     integers,
     st.sampled_from([FloatingPoint(8, 24), FloatingPoint(11, 53), String(), String("ASCII")]),
     st.builds(Enumeration, names, integers, st.integers(0, 2**64 - 1)),
-    st.builds(Array, integers, st.integers(0, 1 << 20)),
+    st.builds(Array, integers, st.integers(0, 1 << 20), st.just(0)),
 )
 fields = st.builds(Field, names, basics)
 
