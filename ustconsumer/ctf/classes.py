@@ -13,6 +13,8 @@ from ustconsumer.ctf.types import EnumEntry, Field
 
 __all__ = ["Clock", "EventClass", "StreamClass", "TraceClass"]
 
+_SECOND = 1_000_000_000
+
 
 class Clock(msgspec.Struct, frozen=True):
     """Cycles to time: ``offset_s`` seconds and ``offset`` cycles after the epoch is cycle 0."""
@@ -23,11 +25,14 @@ class Clock(msgspec.Struct, frozen=True):
     offset_s: int = 0
 
     def nanoseconds(self, cycles: int) -> int:
-        """Return nanoseconds since the epoch."""
-        total = cycles + self.offset
-        if self.frequency != 1_000_000_000:
-            total = total * 1_000_000_000 // self.frequency
-        return self.offset_s * 1_000_000_000 + total
+        """Return nanoseconds since the epoch, rounded as babeltrace2 does."""
+        seconds, rest = divmod(self.offset, self.frequency)
+        base = (self.offset_s + seconds) * _SECOND
+        return base + _scaled(rest, self.frequency) + _scaled(cycles, self.frequency)
+
+
+def _scaled(cycles: int, frequency: int) -> int:
+    return cycles if frequency == _SECOND else int(1e9 * cycles / frequency)
 
 
 class StreamClass(msgspec.Struct, frozen=True):
