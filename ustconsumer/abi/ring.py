@@ -8,7 +8,7 @@ channel is never shared, each process has its own copy (the "blob").
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ustconsumer.abi.packet import DATA_PACKET
 from ustconsumer.abi.rows import Layout, Row, embed
@@ -39,8 +39,7 @@ _BACKEND = _UST + "ringbuffer/backend_types.h"
 _REF = "(2,)<i8"
 
 
-@dataclass(frozen=True)
-class Transport:
+class Transport(NamedTuple):
     """What the client code of the tracer calls one kind of data channel."""
 
     name: str
@@ -58,8 +57,7 @@ TRANSPORTS = {
 }
 
 
-@dataclass(frozen=True)
-class RingLayout:
+class RingLayout(NamedTuple):
     """All structures of one ring-buffer ABI on one machine.
 
     Attributes
@@ -305,13 +303,12 @@ _UST_9_X86_64 = RingLayout(
 )
 
 #: 2.12: the same memory.
-_UST_8_X86_64 = replace(_UST_9_X86_64, name="ust-8-x86_64")
+_UST_8_X86_64 = _UST_9_X86_64._replace(name="ust-8-x86_64")
 
 #: 2.14: whoever fills a sub-buffer leaves what it knows of losses to whoever delivers it,
 #: in padding that older tracers neither read nor write. A sub-buffer filled by one of them
 #: and delivered by a newer one may therefore carry an old value: readers take the largest.
-_UST_10_X86_64 = replace(
-    _UST_9_X86_64,
+_UST_10_X86_64 = _UST_9_X86_64._replace(
     name="ust-10-x86_64",
     cold=Layout(
         "cold commit counters",
