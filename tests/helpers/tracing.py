@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from ustconsumer.tracer.commands import Answer, Dispatcher
 from ustconsumer.tracer.process import Process
 from ustconsumer.tracer.registrar import RefusedError
 
-__all__ = ["Buffers", "Declaration", "FakeRegistry", "declare", "registry"]
+__all__ = ["Buffers", "Declaration", "FakeRegistry", "declare", "pipe_signals", "registry"]
 
 UUID = bytes(range(16))
 _LAYOUTS = APPLICATION_LAYOUTS[9]
@@ -188,6 +189,7 @@ class FakeRegistry:
         num_subbuf: int = 2,
         contexts: tuple[str, ...] = (),
         overwrite: bool = False,
+        active_readers: int = 0,
         **options: Any,
     ) -> Buffers:
         """Make a channel with all its streams."""
@@ -212,7 +214,7 @@ class FakeRegistry:
                 geometry,
                 stream_nr=cpu,
                 now=time.monotonic_ns(),
-                active_readers=0,
+                active_readers=active_readers,
                 **identity,
             )
             made.memories.append(memory)
@@ -227,6 +229,11 @@ class FakeRegistry:
         ends = os.pipe()
         self._pipes += ends
         return ends[1]
+
+    def stop_reading(self) -> None:
+        """Close the read ends of all pipes."""
+        for fd in self._pipes[::2]:
+            os.close(fd)
 
     def rule(self, channel: int, pattern: str = "*", level_type: int = 0, level: int = -1) -> int:
         """Make an event rule and enable it; return its handle."""
@@ -310,3 +317,24 @@ def registry(process: Process) -> Iterator[FakeRegistry]:
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def pipe_signals(blocked: bool) -> Iterator[list[int]]:
+    """Collect the signals that a write to a pipe without a reader costs this thread.
+
+    ``blocked``: it has blocked them itself, and has one waiting in the end.
+    """
+    seen: list[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda number, frame: seen.append(number))
+    mask = {signal.SIGPIPE} if blocked else set()
+    old = signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        yield seen
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        assert (signal.SIGPIPE in signal.sigpending()) == blocked
+        if blocked:
+            signal.sigtimedwait(mask, 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        signal.signal(signal.SIGPIPE, before)

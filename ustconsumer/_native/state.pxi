@@ -10,6 +10,7 @@ cdef extern from *:
     """
     #include <endian.h>
     #include <errno.h>
+    #include <signal.h>
     #include <stdint.h>
     #include <sys/types.h>
     #include <sys/uio.h>
@@ -35,9 +36,19 @@ cdef extern from *:
         return (uint64_t) ts.tv_sec * 1000000000ull + (uint64_t) ts.tv_nsec;
     }
     static inline void rb_kick(int fd) {
-        /* Full pipe: the reader has a wake-up waiting already. */
+        /* Full pipe: the reader has a wake-up waiting already. No reader: the signal would
+           end a program that has not asked to be traced. */
+        struct timespec none = { 0, 0 };
+        sigset_t broken, before;
         char zero = 0;
-        if (fd >= 0 && write(fd, &zero, 1) < 0) { }
+        if (fd < 0)
+            return;
+        sigemptyset(&broken);
+        sigaddset(&broken, SIGPIPE);
+        pthread_sigmask(SIG_BLOCK, &broken, &before);
+        if (write(fd, &zero, 1) < 0 && errno == EPIPE && !sigismember(&before, SIGPIPE))
+            while (sigtimedwait(&broken, (siginfo_t *) 0, &none) < 0 && errno == EINTR) { }
+        pthread_sigmask(SIG_SETMASK, &before, (sigset_t *) 0);
     }
     static inline void rb_pause(uint64_t ns) {
         struct timespec ts = { (time_t) (ns / 1000000000ull), (long) (ns % 1000000000ull) };

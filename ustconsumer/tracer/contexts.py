@@ -2,7 +2,8 @@
 """Contexts: what an event may carry, or be selected by, besides its fields.
 
 Each is known in three ways: how native code records it (`native`), how the registry is
-told of it (`described`), and what a filter or a capture gets (`getter`).
+told of it (`described`), and what a filter or a capture gets (`getter`). Programs import
+this module too, to have contexts of their own: it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import os
 import sys
 from _thread import get_ident, get_native_id
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
     from ustconsumer.ctf.types import EnumEntry, Field
 
-__all__ = ["described", "forget", "getter", "native", "register"]
+    #: Asks for the value of the moment: nothing, a number, text.
+    Value: TypeAlias = Callable[[], object]
 
-#: What an application context may have: nothing, a number, text.
-Value = Callable[[], object]
+__all__ = ["described", "forget", "getter", "native", "register"]
 
 _NAMESPACES = ("cgroup_ns", "ipc_ns", "mnt_ns", "net_ns", "pid_ns", "time_ns", "user_ns", "uts_ns")
 _USERS = ("vuid", "veuid", "vsuid", "vgid", "vegid", "vsgid")

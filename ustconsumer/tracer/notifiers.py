@@ -18,13 +18,20 @@ from ustconsumer.tracer.objects import MisuseError, Node
 from ustconsumer.tracer.rules import Rule
 
 if TYPE_CHECKING:
+    import signal as _signal
+
     from ustconsumer.tracer.bytecode import Bytecode
     from ustconsumer.tracer.describe import Described
+
+else:
+    # Numbers instead of enumerations: each notification would make some.
+    import _signal
 
 __all__ = ["ErrorCounter", "Notifier", "NotifierGroup", "packed"]
 
 #: What a pipe takes whole or not at all.
 _ATOMIC = select.PIPE_BUF
+_PIPE = (_signal.SIGPIPE,)
 _MAX_CPUS = 1 << 14
 _MAX_COUNTERS = 1 << 24
 
@@ -192,7 +199,7 @@ class NotifierGroup(Node):
         if self._fd < 0:
             return
         try:
-            os.write(self._fd, notification(token, captures))
+            _write(self._fd, notification(token, captures))
         except BlockingIOError:
             if self.counter is not None:
                 self.counter.count(index)
@@ -212,6 +219,19 @@ class NotifierGroup(Node):
             os.close(self._fd)
         self._fd = -1
         self._siblings.remove(self)
+
+
+def _write(fd: int, message: bytes) -> None:
+    """Write to a pipe; that nobody reads it is no matter of the program's signals."""
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, _PIPE)
+    try:
+        os.write(fd, message)
+    except BrokenPipeError:
+        if _signal.SIGPIPE not in blocked:
+            _signal.sigtimedwait(_PIPE, 0)
+        raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
 
 
 class Notifier(Rule):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers.tracing import FakeRegistry, declare
+from helpers.tracing import FakeRegistry, declare, pipe_signals
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +100,19 @@ def test_released_group_and_notifier_in_any_order(process: Process, daemon: Fake
     order()
     daemon.do(application.release(handle))
     assert not order.native.enabled
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_pipe_that_nobody_reads_is_no_signal(
+    process: Process, daemon: FakeRegistry, blocked: bool
+) -> None:
+    order = declare(process, "shop:order")
+    group, _ = daemon.group()
+    daemon.do(application.enable(daemon.notifier(group, "*", 1)))
+    daemon.stop_reading()
+    with pipe_signals(blocked) as seen:
+        order()
+    assert seen == []
 
 
 # -- counters --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import pytest
-from helpers.tracing import FakeRegistry, declare, registry
+from helpers.tracing import FakeRegistry, declare, pipe_signals, registry
 
 from ustconsumer.protocol import application
 from ustconsumer.protocol.notify import ChannelRequest, EnumRequest, EventRequest
@@ -415,6 +415,21 @@ def test_without_consent_a_full_buffer_loses_events(
         order(bytes(3000))
     control = made.geometry.layout.control
     assert sum(control.get(memory, 0, "lost_full") for memory in made.memories) > 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_wake_up_that_nobody_reads_is_no_signal(
+    process: Process, daemon: FakeRegistry, blocked: bool
+) -> None:
+    order = declare(process, "shop:order", payload=bytes)
+    _, made = daemon.recording(subbuf_size=4096, active_readers=1)
+    daemon.stop_reading()
+    with pipe_signals(blocked) as seen:
+        for _ in range(4 * len(made.memories)):
+            order(bytes(3000))
+    # A sub-buffer was filled, so a byte was written for whoever reads.
+    assert any(made.geometry.layout.control.get(m, 0, "offset") > 4096 for m in made.memories)
+    assert seen == []
 
 
 # -- the process ---------------------------------------------------------------------------------
