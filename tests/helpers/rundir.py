@@ -77,6 +77,12 @@ class Rundir(os.PathLike[str]):
         """Run a program as the user to its end, its output captured as text."""
         return self._finish(self.user.argv(command), options)
 
+    def run_python(
+        self, *arguments: str | os.PathLike[str], **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the tests' Python (or one like it) as the user to its end, its output captured."""
+        return self._finish(self.user.python(*arguments), options)
+
     def drtrace(self, *arguments: str | os.PathLike[str], **options: Any) -> Any:
         """Run ``drtrace`` as the user to its end, its output captured as text."""
         return self._finish(self.drtrace_argv(*arguments), options)
