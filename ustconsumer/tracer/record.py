@@ -128,18 +128,18 @@ def fields_of(event: str, record: type) -> dict[str, object]:
     """
     if not isinstance(record, type):
         raise TypeError(f"{event}: {record!r} is no class")
-    fields: dict[str, object] = {}
-    for name, annotation, home in _annotations(event, record):
-        try:
-            fields[name] = _resolve(_evaluated(annotation, home))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{event}: field {name!r} of {record.__name__}: {error}") from None
     optional = sorted(getattr(record, "__optional_keys__", ()))
     if optional:
         raise TypeError(
             f"{event}: {record.__name__} need not have {', '.join(optional)}: an event has all "
             "its fields"
         )
+    fields: dict[str, object] = {}
+    for name, annotation, home in _annotations(event, record):
+        try:
+            fields[name] = _resolve(_evaluated(annotation, home))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{event}: field {name!r} of {record.__name__}: {error}") from None
     return fields
 
 
@@ -193,6 +193,8 @@ def _resolve(annotation: object) -> FieldType:
     # What these wrap is what counts.
     if hasattr(annotation, "__metadata__"):
         return _resolve(origin)
-    if getattr(origin, "_name", "") in ("Required", "NotRequired", "ReadOnly"):
+    if getattr(origin, "_name", "") == "NotRequired":
+        raise TypeError("it need not be there, and an event has all its fields")
+    if getattr(origin, "_name", "") in ("Required", "ReadOnly"):
         return _resolve(arguments[0])
     return resolve(annotation)

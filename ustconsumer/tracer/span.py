@@ -98,7 +98,7 @@ class Span:
         Given a function and nothing else, decorates it; else the values of the fields, by
         position or by name.
         """
-        if values and not named and len(values) == 1 and callable(values[0]):
+        if len(values) == 1 and not named and _is_function(values[0]):
             from ustconsumer.tracer.wrap import wrap
 
             return wrap(self, values[0])
@@ -159,6 +159,10 @@ class Running:
         if _current.get() is self:
             _current.set(_living(self._parent))
         self.finish(error)
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) or isinstance(value, classmethod)
 
 
 def _living(running: Running | None) -> Running | None:
