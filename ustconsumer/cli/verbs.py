@@ -40,6 +40,6 @@ VERBS = {
     "list": Verb("Status", "List recording sessions"),
     "status": Verb("Status", "Show the status of the current recording session"),
     "apps": Verb("Status", "List registered programs, and why one is not traced"),
-    "view": Verb("Miscellaneous", "Read a trace with babeltrace2"),
+    "view": Verb("Miscellaneous", "Show the events of a trace"),
     "version": Verb("Miscellaneous", "Show version information"),
 }

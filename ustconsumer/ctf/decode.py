@@ -18,7 +18,7 @@ from ustconsumer.ctf.types import EnumEntry, Integer
 from ustconsumer.ctf.walk import Enums, Read, Walk, fixed_size, labels
 from ustconsumer.errors import DecodeError
 
-__all__ = ["VALUES", "Enumerated", "Form", "Record", "StreamDecoder", "Value"]
+__all__ = ["VALUES", "Enumerated", "Form", "Record", "StreamDecoder", "Value", "ValueWalk"]
 
 
 class Enumerated(int):
@@ -199,12 +199,17 @@ class _Known(dict[bytes, Any]):
         return value
 
 
-class _ValueWalk(Walk[str]):
+class ValueWalk(Walk[str]):
     """Makes Python values."""
 
     def __init__(self, enums: Enums) -> None:
         super().__init__(enums)
-        self._text = self.constant(_text)
+        self._text = self.constant(self.make_text)
+
+    @staticmethod
+    def make_text(raw: bytes) -> str:
+        """Return the text of bytes up to a NUL."""
+        return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
     def integer(self, type_: Integer, value: str) -> str:
         return value
@@ -234,10 +239,6 @@ class _ValueWalk(Walk[str]):
         return piece
 
 
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
 class _Labelled(dict[int, Enumerated]):
     """By value: the same with its labels."""
 
@@ -254,11 +255,11 @@ class _Labelled(dict[int, Enumerated]):
 
 class _Values(Form[Record]):
     def context(self, trace: TraceClass, stream: StreamClass, cpu_id: int) -> Read:
-        walk = _ValueWalk(trace.enums)
+        walk = ValueWalk(trace.enums)
         return walk.function(f"{cpu_id:d}, {walk.fields(stream.contexts)}")
 
     def payload(self, trace: TraceClass, event: EventClass) -> Callable[..., tuple[Record, int]]:
-        walk = _ValueWalk(trace.enums)
+        walk = ValueWalk(trace.enums)
         fields = walk.fields(event.fields)
         record = walk.constant(Record)
         # Contexts are remembered: each record has its own.
