@@ -116,10 +116,9 @@ class Session(Node):
         self._rebind(changed)
 
     def drop_channel(self, channel: Channel) -> None:
-        """Forget a channel that is disabled already."""
+        """Forget a channel; nothing is recorded there since its rules, its children, are gone."""
         if channel in self.channels:
             self.channels.remove(channel)
-        self._rebind([event.declared for event in channel.events.values()])
 
     def enroll(self, name: str, entries: tuple[EnumEntry, ...]) -> int:
         """Return the id of an enumeration, which the registry is told once."""

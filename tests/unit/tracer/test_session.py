@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -187,6 +188,7 @@ def test_a_rule_enabled_in_an_active_session_registers_at_once(
     bank = declare(process, "bank:order")
     _, made = daemon.recording("shop:*")
     rule = daemon.do(application.event(made.handle, "bank:*"))
+    daemon.do(application.exclusion(rule, ["bank:robbery"]))
     assert daemon.events_asked() == ["shop:order"]
     daemon.do(application.enable(rule))
     assert daemon.events_asked() == ["shop:order", "bank:order"]
@@ -200,9 +202,11 @@ def test_a_rule_enabled_while_stopped_registers_at_the_next_start(
     session, made = daemon.recording("shop:*")
     daemon.do(application.disable(session))
     daemon.rule(made.handle, "bank:*")
+    late = declare(process, "bank:late")
     assert daemon.events_asked() == []
+    assert not late.native.enabled
     daemon.do(application.enable(session))
-    assert daemon.events_asked() == ["bank:order"]
+    assert daemon.events_asked() == ["bank:order", "bank:late"]
 
 
 # -- misuse by the registry ---------------------------------------------------------------------
@@ -225,21 +229,23 @@ def test_streams_come_in_order_and_long_enough(process: Process, daemon: FakeReg
     complete = daemon.make_channel(session)
     size = complete.geometry.file_size
     handle = daemon.do(application.channel(session, complete.blob, daemon.pipe()))
-    fd = os.memfd_create("test")
-    os.ftruncate(fd, size - 1)
+    fd, short = os.memfd_create("test"), os.memfd_create("short")
+    os.ftruncate(fd, size)
+    os.ftruncate(short, size - 1)
     wrong = [
         application.stream(handle, 1, size, fd, daemon.pipe()),
         application.stream(handle, 0, size - 1, fd, daemon.pipe()),
         # Says more than there is.
-        application.stream(handle, 0, size, fd, daemon.pipe()),
+        application.stream(handle, 0, size, short, daemon.pipe()),
         application.stream(complete.handle, len(complete.memories), size, fd, daemon.pipe()),
     ]
     for command in wrong:
         assert daemon.try_(command)[:2] == INVALID
-    os.ftruncate(fd, size)
     # liblttng-ust aborts after such an error; we go on.
     daemon.do(application.stream(handle, 0, size, fd, daemon.pipe()))
+    assert daemon.try_(application.stream(handle, 0, size, fd, daemon.pipe()))[:2] == INVALID
     os.close(fd)
+    os.close(short)
 
 
 def test_no_channel_and_no_context_once_a_session_was_active(
@@ -324,7 +330,8 @@ def test_handles_are_released_in_any_order(
     for index in order:
         daemon.do(application.release(handles[index]))
         point(1)
-    assert not point.native.enabled
+        # Until the rule is gone, whatever else is.
+        assert point.native.enabled == (2 not in order[: order.index(index) + 1])
     # Free again, the last one freed first.
     assert daemon.session() in handles
 
@@ -440,13 +447,16 @@ def test_a_forked_child_forgets_registries_and_keeps_what_is_declared(
 ) -> None:
     order = declare(process, "shop:order")
     daemon.recording()
-    with process.lock:
-        process.forget()
-        assert not order.native.enabled
-        assert list(process.declared) == ["shop:order"]
-        assert process.listeners == []
-        with registry(process) as new:
-            new.recording()
-            assert order.native.enabled
-        # Whoever held the lock is gone.
-        process.lock.acquire()
+    thread = threading.Thread(target=process.lock.acquire)
+    thread.start()
+    thread.join()
+    process.forget()
+    # Whoever held the lock is no thread of the child.
+    assert process.lock.acquire(timeout=0)
+    process.lock.release()
+    assert not order.native.enabled
+    assert list(process.declared) == ["shop:order"]
+    assert process.listeners == []
+    with registry(process) as new:
+        new.recording()
+        assert order.native.enabled

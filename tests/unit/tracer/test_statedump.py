@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import subprocess
 import zlib
@@ -189,6 +191,14 @@ def test_build_id_and_debug_link(library: Path) -> None:
     # The format's own checksum is that of zlib.
     expected = (debug.name.encode(), zlib.crc32(debug.read_bytes()))
     assert facts(library).debug_link == expected
+
+
+def test_what_is_mapped_to_be_read_only_is_not_loaded(library: Path) -> None:
+    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        assert str(library) not in [each.path for each in elfs.loaded()]
+    loaded = ctypes.CDLL(str(library))
+    assert loaded.answer() == 42
+    assert str(library) in [each.path for each in elfs.loaded()]
 
 
 def test_size_reaches_to_the_end_of_the_last_segment(library: Path) -> None:
