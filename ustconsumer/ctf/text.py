@@ -50,6 +50,7 @@ class TextOptions(NamedTuple):
     """What babeltrace2's options of the same names change."""
 
     delta: bool = True
+    clock_cycles: bool = False
     clock_date: bool = False
     clock_gmt: bool = False
     clock_seconds: bool = False
@@ -278,6 +279,18 @@ class Lines:
         self._complain = complain
         self._before: int | None = None
         self._refused = False
+
+    def cycles(self, events: Iterable[tuple[int, str]]) -> Iterator[str]:
+        """Yield whole lines for events, each (clock cycles, text)."""
+        before: int | None = None
+        for cycles, text in events:
+            since = ""
+            if self._options.delta:
+                # Clocks of several traces may differ: a number of 64 bits all the same.
+                passed = "?" * 12 if before is None else f"{(cycles - before) % (1 << 64):012d}"
+                since = f"(+{passed}) "
+            yield f"[{cycles:020d}] {since}{text}"
+            before = cycles
 
     def lines(self, events: Iterable[tuple[int, str]]) -> Iterator[str]:
         """Yield whole lines for events, each (nanoseconds since the epoch, text)."""
