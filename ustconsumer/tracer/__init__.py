@@ -16,6 +16,7 @@ What lives where:
 
 - ``provider``: `Provider` and what it makes: tracepoints, ``span``, ``counter``
 - ``types``: the types of fields; ``levels``: how severe an event is
+- ``log``: a handler for `logging`; ``calls``: `trace_calls`, function entry and exit
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ from ustconsumer.tracer.types import (
     u64,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ustconsumer.tracer.calls import trace_calls as trace_calls
+
 __all__ = [
     "Level",
     "Provider",
@@ -50,8 +55,22 @@ __all__ = [
     "i64",
     "sequence",
     "string",
+    "trace_calls",
     "u8",
     "u16",
     "u32",
     "u64",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Few programs need it.
+    if name == "trace_calls":
+        from ustconsumer.tracer.calls import trace_calls
+
+        return trace_calls
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -47,6 +47,8 @@ class Listener:
     ----------
     last_error : BaseException or None
         What went wrong last. Nobody is told: a traced program does not hear of its tracer.
+    ident : int
+        The thread's; what it does is not what the program does.
     """
 
     def __init__(self) -> None:
@@ -62,6 +64,7 @@ class Listener:
         self._stopping = False
         self._running = False
         self._name = b""
+        self.ident = 0
         self._tid = 0
         self._gone: _thread.LockType | None = None
         self._suspended = 0
@@ -254,6 +257,7 @@ class Listener:
     # -- the thread -----------------------------------------------------------------------------
 
     def _main(self, gone: _thread.LockType) -> None:
+        self.ident = _thread.get_ident()
         self._tid = _thread.get_native_id()
         try:
             if not self._name:
