@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import select
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ustconsumer.protocol.tracer import notification
 from ustconsumer.tracer import contexts
+from ustconsumer.tracer.errorcounter import ErrorCounter
 from ustconsumer.tracer.objects import MisuseError, Node
+from ustconsumer.tracer.packing import array, packed
 from ustconsumer.tracer.rules import Rule
 
 if TYPE_CHECKING:
@@ -27,134 +27,13 @@ else:
     # Numbers instead of enumerations: each notification would make some.
     import _signal
 
-__all__ = ["ErrorCounter", "Notifier", "NotifierGroup", "packed"]
+__all__ = ["Notifier", "NotifierGroup"]
 
 #: What a pipe takes whole or not at all.
 _ATOMIC = select.PIPE_BUF
 _PIPE = (_signal.SIGPIPE,)
-_MAX_CPUS = 1 << 14
-_MAX_COUNTERS = 1 << 24
 
 Notify = Callable[[tuple[object, ...]], object]
-
-
-# -- captures as msgpack ------------------------------------------------------------------
-
-
-def packed(value: object) -> bytes:
-    """Return a captured value as msgpack.
-
-    An int, a float, text as bytes, a list, None for what is not there; a captured
-    enumeration has its integer as ``value``.
-    """
-    if value is None:
-        return b"\xc0"
-    if isinstance(value, int):
-        return _integer(value)
-    if isinstance(value, float):
-        return struct.pack(">Bd", 0xCB, value)
-    if isinstance(value, bytes):
-        return _head(len(value), 0xA0, 31, (0xD9, 0xDA, 0xDB)) + value
-    if isinstance(value, list | tuple):
-        return array([packed(element) for element in value])
-    number = getattr(value, "value", None)
-    if isinstance(number, int):
-        return b"\x82\xa4type\xa4enum\xa5value" + _integer(number)
-    return b"\xc0"
-
-
-def array(elements: list[bytes]) -> bytes:
-    """Return an array of what is packed already."""
-    return _head(len(elements), 0x90, 15, (None, 0xDC, 0xDD)) + b"".join(elements)
-
-
-def _head(length: int, fixed: int, most: int, codes: tuple[int | None, int, int]) -> bytes:
-    if length <= most:
-        return bytes((fixed | length,))
-    for code, bits in zip(codes, (8, 16, 32), strict=True):
-        if code is not None and length < 1 << bits:
-            return bytes((code,)) + length.to_bytes(bits // 8, "big")
-    raise OverflowError(length)
-
-
-def _integer(value: int) -> bytes:
-    if -32 <= value < 128:
-        return struct.pack("b", value) if value < 0 else bytes((value,))
-    if value >= 0:
-        for code, size in ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8)):
-            if value < 1 << 8 * size:
-                return bytes((code,)) + value.to_bytes(size, "big")
-    for code, size in ((0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8)):
-        if value >= -(1 << 8 * size - 1) and value < 0:
-            return bytes((code,)) + value.to_bytes(size, "big", signed=True)
-    raise OverflowError(value)
-
-
-# -- the objects ---------------------------------------------------------------------------
-
-
-class ErrorCounter(Node):
-    """Counts, per notifier, what did not fit into the pipe; one memory per CPU.
-
-    Parameters
-    ----------
-    group : NotifierGroup
-    values : dict
-        Configuration of a counter, as in its row.
-    """
-
-    def __init__(self, group: NotifierGroup, values: dict[str, Any]):
-        if (
-            values["arithmetic"] != 0
-            or values["dimensions"] != 1
-            or values["bitness"] not in (0, 1)
-        ):
-            raise MisuseError(errno.EINVAL)
-        if not 1 <= values["size"] <= _MAX_COUNTERS:
-            raise MisuseError(errno.EINVAL)
-        self._group = group
-        self._size: int = values["size"]
-        self._width = 8 if values["bitness"] else 4
-        self._memories: dict[int, mmap.mmap] = {}
-
-    @property
-    def length(self) -> int:
-        """Bytes of one CPU's memory: the counters, then two bits for each."""
-        return self._size * self._width + 2 * (self._size // 8)
-
-    def add_cpu(self, cpu: int, length: int, fds: list[int]) -> None:
-        """Map the memory of one CPU; the descriptor stays the caller's."""
-        if cpu >= _MAX_CPUS or length != self.length or os.fstat(fds[0]).st_size < length:
-            raise MisuseError(errno.EINVAL)
-        if cpu in self._memories:
-            raise MisuseError(errno.EBUSY)
-        self._memories[cpu] = mmap.mmap(fds[0], length)
-
-    def count(self, index: int) -> None:
-        """Count one loss of a notifier; an index that is none is not counted."""
-        from ustconsumer._native import atomics, emit
-
-        memory = self._memories.get(emit.current_cpu())
-        if memory is None or not 0 <= index < self._size:
-            return
-        if self._width == 8:
-            atomics.fetch_add_u64(memory, index * 8, 1)
-            return
-        # Two of 32 bits share the word that can be added to. Others write here too.
-        at, shift = index * 4 & -8, 32 * (index & 1)
-        while True:
-            old = atomics.load_u64(memory, at)
-            low = old >> shift & 0xFFFFFFFF
-            new = old & ~(0xFFFFFFFF << shift) | (low + 1 & 0xFFFFFFFF) << shift
-            if atomics.cas_u64(memory, at, old, new) == old:
-                return
-
-    def destroy(self) -> None:
-        """Unmap."""
-        self._group.counter = None
-        for memory in self._memories.values():
-            memory.close()
-        self._memories = {}
 
 
 class NotifierGroup(Node):
@@ -191,8 +70,11 @@ class NotifierGroup(Node):
         """Make the group's one counter."""
         if self.counter is not None:
             raise MisuseError(errno.EBUSY)
-        self.counter = ErrorCounter(self, values)
+        self.counter = ErrorCounter(self._uncounted, values)
         return self.counter
+
+    def _uncounted(self) -> None:
+        self.counter = None
 
     def send(self, token: int, captures: bytes, index: int) -> None:
         """Write one notification, whole or not at all."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Notify: TypeAlias = Callable[[tuple[object, ...]], object]
 
     class Listener(Protocol):
-        """What one registry made of the declared tracepoints: `commands.Dispatcher`."""
+        """What one registry makes of the declared tracepoints: `made.Made`."""
 
         def added(self, declared: Declared) -> None:
             """Match a new tracepoint with what is recorded."""

@@ -21,7 +21,7 @@ from ustconsumer.abi.application import APPLICATION_LAYOUTS, TRACER_LAYOUTS, Com
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol import application
 from ustconsumer.tracer import notifiers
-from ustconsumer.tracer.notifiers import array, packed
+from ustconsumer.tracer.packing import array, packed
 from ustconsumer.tracer.process import Process
 from ustconsumer.tracer.types import u32
 

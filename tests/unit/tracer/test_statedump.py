@@ -136,7 +136,7 @@ def test_filters_of_a_rule_see_what_is_declared(process: Process, daemon: FakeRe
     daemon.do(application.register_done())
     session = daemon.session()
     made = daemon.make_channel(session)
-    rule = daemon.dispatcher._handles.get(daemon.rule(made.handle, f"{PREFIX}procname"))
+    rule = daemon.dispatcher.made.handles.get(daemon.rule(made.handle, f"{PREFIX}procname"))
     rule.filters = lambda declared: (Accepting(),)  # type: ignore[union-attr]
     daemon.do(application.enable(session))
     assert len(seen) == 1
