@@ -105,12 +105,13 @@ class Stream:
                 heapq.heappush(heap, (packet.timestamp_begin, number, packet, rest))
                 number += 1
             _, rank, packet, rest = heap[0]
+            # First, for the header after it may make no sense.
+            yield packet
             following = next(rest, None)
             if following is None:
                 heapq.heappop(heap)
             else:
                 heapq.heapreplace(heap, (following.timestamp_begin, rank, following, rest))
-            yield packet
 
 
 def _same(one: PacketHeader, other: PacketHeader) -> bool:
