@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Traces written byte by byte: every type in random company, with random values.
 
-`write` makes one that is complete, `Packet` the parts of one that is not so.
+`write` makes one that is complete; of `Packet` and `tick` are those that lack something.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ustconsumer.ctf.types import (
     Variant,
 )
 
-__all__ = ["OFFSET", "UUID", "Maker", "Packet", "description", "write"]
+__all__ = ["OFFSET", "UUID", "Maker", "Packet", "description", "tick", "write", "write_ticks"]
 
 UUID = "0c4b900e-fae8-4c54-89ca-bdd44d2b0cfb"
 #: Cycle 0 in nanoseconds since the epoch.
@@ -51,13 +51,13 @@ class Packet(NamedTuple):
     sequence: int = 0
     discarded: int = 0
 
-    def raw(self) -> bytes:
+    def raw(self, uuid: str = UUID) -> bytes:
         content = DATA_PACKET.size + len(self.records)
         size = -(-content // 4096) * 4096
         header = DATA_PACKET.pack(
             {
                 "magic": CTF_MAGIC,
-                "uuid": bytes.fromhex(UUID.replace("-", "")),
+                "uuid": bytes.fromhex(uuid.replace("-", "")),
                 "stream_id": self.stream_id,
                 "stream_instance_id": self.cpu_id,
                 "timestamp_begin": self.begin,
@@ -72,10 +72,10 @@ class Packet(NamedTuple):
         return (header + self.records).ljust(size, b"\0")
 
 
-def description(process: ProcessDescription | None = None) -> TraceDescription:
+def description(process: ProcessDescription | None = None, uuid: str = UUID) -> TraceDescription:
     """Return a trace on a host whose name is not ASCII."""
     return TraceDescription(
-        uuid=UUID,
+        uuid=uuid,
         tracer_major=2,
         tracer_minor=13,
         buffering_id=0,
@@ -298,3 +298,25 @@ def write(directory: Path, seed: int) -> None:
     directory.mkdir(parents=True)
     (directory / "metadata").write_bytes(text.encode())
     (directory / "channel0_3").write_bytes(Packet(begin, now, records, cpu_id=3).raw())
+
+
+def tick(time: int, number: int) -> bytes:
+    """Return a record of the only event of `write_ticks`."""
+    return struct.pack("<HIQI", 65535, 0, time, number)
+
+
+def write_ticks(directory: Path, uuid: str = UUID, **files: Iterable[Packet]) -> None:
+    """Write a trace of files of packets, its events made by `tick`.
+
+    Stream classes are numbered as the packets have it.
+    """
+    packets = {name: tuple(content) for name, content in files.items()}
+    text = trace_header(description(uuid=uuid))
+    for number in sorted({packet.stream_id for content in packets.values() for packet in content}):
+        text += stream_block(number, ())
+        fields = [Field("n", Integer(32, signed=False))]
+        text += event_block(number, 0, f"p:tick{number}", 13, fields)
+    directory.mkdir(parents=True)
+    (directory / "metadata").write_bytes(text.encode())
+    for name, content in packets.items():
+        (directory / name).write_bytes(b"".join(packet.raw(uuid) for packet in content))
