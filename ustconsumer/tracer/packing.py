@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import struct
 
+from ustconsumer.tracer.compile import Enumerated
+
 __all__ = ["array", "packed"]
 
 
 def packed(value: object) -> bytes:
     """Return a captured value as msgpack.
 
-    An int, a float, text as bytes, a list, None for what is not there; a captured
-    enumeration has its integer as ``value``.
+    An int, a float, text as bytes, a list, an `Enumerated`, None for what is not there.
     """
     if value is None:
         return b"\xc0"
@@ -22,11 +23,10 @@ def packed(value: object) -> bytes:
         return struct.pack(">Bd", 0xCB, value)
     if isinstance(value, bytes):
         return _head(len(value), 0xA0, 31, (0xD9, 0xDA, 0xDB)) + value
+    if isinstance(value, Enumerated):
+        return b"\x82\xa4type\xa4enum\xa5value" + _integer(value.value)
     if isinstance(value, list | tuple):
         return array([packed(element) for element in value])
-    number = getattr(value, "value", None)
-    if isinstance(number, int):
-        return b"\x82\xa4type\xa4enum\xa5value" + _integer(number)
     return b"\xc0"
 
 

@@ -8,7 +8,6 @@ import math
 import mmap
 import os
 import struct
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from ustconsumer.abi.application import APPLICATION_LAYOUTS, TRACER_LAYOUTS, Com
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol import application
 from ustconsumer.tracer import notifiers
+from ustconsumer.tracer.compile import Enumerated
 from ustconsumer.tracer.packing import array, packed
 from ustconsumer.tracer.process import Process
 from ustconsumer.tracer.types import u32
@@ -52,7 +52,7 @@ def test_captures_as_liblttng_ust_writes_them() -> None:
     # Seen on the pipe of a C program: int_field, $ctx.vpid, str_field, arrf[1].
     captured = [packed(value) for value in (2, 0x437E, b"hello", 2)]
     assert array(captured) == b"\x94\x02\xcd\x43\x7e\xa5hello\x02"
-    assert msgspec.msgpack.decode(packed(SimpleNamespace(value=-3))) == {
+    assert msgspec.msgpack.decode(packed(Enumerated(-3))) == {
         "type": "enum",
         "value": -3,
     }
