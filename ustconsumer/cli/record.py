@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_buffer_options, channel_options
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 _STRICT = 3
+#: Two events a call: a full buffer is the rule with the default of 2 MiB per CPU.
+_CALLS_CHANNEL: dict[str, Any] = {"subbuf_size": 2 << 20, "num_subbuf": 8}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +73,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "fork is added unless none is in the list",
     )
     parser.add_argument(
+        "--python-calls",
+        nargs="*",
+        type=names,
+        metavar="MODULE",
+        help="record calls of functions in Python programs that need not know of it, of these "
+        "modules and packages (default: of all); -- before CMD ends the list; records python:*, "
+        "to which -e adds, unless -e names events of python",
+    )
+    parser.add_argument(
         "--wait-all",
         action="store_true",
         help="record until CMD and all traced programs it started have ended (default: until CMD "
@@ -103,10 +114,19 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
+        if arguments.python_calls:
+            raise UsageError(
+                "no command to record: put -- between the modules of --python-calls and the command"
+            )
         raise UsageError("no command to record: put one behind the options")
     profile = PROFILES.get(arguments.profile)
     base = None if profile is None else ChannelOptions(**profile.channel)
     events, contexts = _flat(arguments.events), _flat(arguments.contexts)
+    calls = None if arguments.python_calls is None else _flat(arguments.python_calls)
+    if calls is not None:
+        base = base or ChannelOptions(**_CALLS_CHANNEL)
+        if not any(pattern.startswith("python:") for pattern in events):
+            events = ["python:*", *events]
     if profile is not None:
         events = [*profile.events, *events]
         contexts = [*dict.fromkeys([*profile.contexts, *contexts])]
@@ -123,6 +143,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         variables=profile.environment if profile else None,
         workers=arguments.workers,
         direct=arguments.direct,
+        python_calls=calls,
     )
     context.say(f"{_summary(recording)}, {recording.seconds:.3f} s\n{recording.output}")
     context.dump(recording)

@@ -24,6 +24,7 @@ from ustconsumer.client.program import (
     resolve,
     why_not_registered,
 )
+from ustconsumer.client.pythoncalls import PythonCalls, check_modules
 from ustconsumer.client.registry import Registry
 from ustconsumer.client.session import Session
 from ustconsumer.client.signals import CommandSignals, become_subreaper
@@ -69,6 +70,7 @@ def record_command(
     variables: Mapping[str, str] | None = None,
     workers: int = 0,
     direct: bool = False,
+    python_calls: Sequence[str] | None = None,
 ) -> Recording:
     """Run a command and record its events to disk.
 
@@ -101,6 +103,9 @@ def record_command(
         Most threads that move packets at a time; 0: one.
     direct : bool
         Write past the page cache where sub-buffers are large enough.
+    python_calls : sequence of str, optional
+        Have every Python that the command starts emit ``python:*`` for calls of functions of
+        these modules and packages; empty: of all. The events are those of ``events`` still.
 
     Raises
     ------
@@ -115,6 +120,9 @@ def record_command(
         raise UsageError("no command to record: name one after the options")
     program = resolve(command[0])
     loaded = libraries.paths(libraries.check(preload))
+    modules = None if python_calls is None else check_modules(python_calls)
+    calls: PythonCalls | None = None
+    without_calls: str | None = None
     options = channel or ChannelOptions()
     name = timestamped(program.name)
     place = default_output(name) if output is None else given_output(output)
@@ -146,6 +154,9 @@ def record_command(
                     note(line)
                 env = _variables(variables or {}, options)
                 env = environment(program, registry.home, env, loaded)
+                if modules is not None:
+                    calls = PythonCalls(registry.home / "python", modules)
+                    env = calls.environment(env)
                 begin = time.monotonic()
                 child = _spawn(signals, program, command, env)
                 status = wait(child, registry, signals, note, take_over)
@@ -155,13 +166,17 @@ def record_command(
                 seconds = time.monotonic() - begin
                 made.clear()
                 totals, left, told = _finish(session, registry, place, note)
+                if calls is not None:
+                    without_calls = calls.why_empty()
+                    for line in calls.notes():
+                        note(line)
         finally:
             unclaim(made)
     if left:
         note(_left_running(left, wait_all))
     # One that was there and could not be recorded was named by the registry.
     told += [line for line in warnings if line.startswith("ltt-sessiond: session ")]
-    empty = _why_empty(totals, told, program, events)
+    empty = _why_empty(totals, told, program, events, without_calls)
     if empty:
         note(empty)
     return Recording(
@@ -235,16 +250,29 @@ def _left_running(left: Sequence[AppInfo], wait_all: bool) -> str:
 
 
 def _why_empty(
-    totals: Totals | None, told: Sequence[str], program: Path, events: Sequence[str]
+    totals: Totals | None,
+    told: Sequence[str],
+    program: Path,
+    events: Sequence[str],
+    without_calls: str | None = None,
 ) -> str:
-    """Return why nothing was recorded; empty if something was, or if the stop told why."""
+    """Return why nothing was recorded; empty if something was, or if it was told before.
+
+    ``without_calls``: the reason where calls of Python were to be recorded.
+    """
     if totals is None:
         return ""
     if totals.processes == 0:
         # One that registered, and ended before it had buffers, was told.
-        return "" if told else f"no program registered: {why_not_registered(program)}"
+        if told:
+            return ""
+        if without_calls is not None:
+            return without_calls
+        return f"no program registered: {why_not_registered(program)}"
     if totals.packets and totals.recorded + totals.discarded == 0:
         # Without a packet the output took nothing, and that was said.
+        if without_calls is not None:
+            return without_calls
         return f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is"
     return ""
 

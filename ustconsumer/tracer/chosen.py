@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     #: Values of an event's fields: name, file, line.
     Place: TypeAlias = tuple[str, str, int]
 
-__all__ = ["Chosen", "Known"]
+__all__ = ["Chosen", "Known", "left_out"]
 
 _OURS = os.path.join(os.path.dirname(os.path.abspath(ustconsumer.__file__)), "")
-#: Tracebacks leave it out as well.
-_IMPORT_SYSTEM = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+#: Files whose functions are nobody's business unless asked for: at first those of the import
+#: system, which tracebacks leave out as well.
+left_out = {"<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
 #: Functions whose places are remembered; programs can make new ones without end.
 _MOST = 100_000
 
@@ -77,7 +78,7 @@ class Chosen:
         if code.co_filename.startswith(_OURS):
             return False
         if self._everything:
-            return code.co_filename not in _IMPORT_SYSTEM
+            return code.co_filename not in left_out
         if id(code) in self._codes:
             return True
         if any(module == name or module.startswith(f"{name}.") for name in self._modules):

@@ -30,7 +30,7 @@ _RESUME = opcode.opmap["RESUME"]
 _RETURN = opcode.opmap["RETURN_VALUE"]
 _YIELD = opcode.opmap["YIELD_VALUE"]
 #: It does not tell which exception.
-_SOME = "?"
+_SOME = "unknown"
 
 
 class Profiling:
@@ -85,11 +85,11 @@ def _profile(points: Points, known: Known, running: Callable[[], bool]) -> Any:
                 call(*place)
             else:
                 at = frame.f_lasti
-                instruction = code.co_code[at : at + 2]
-                if instruction[0] == _YIELD:
+                instruction, argument = code.co_code[at : at + 2]
+                if instruction == _YIELD:
                     thrown[id(frame)] = at
                     resume(*place)
-                elif instruction[0] == _RESUME and instruction[1]:
+                elif instruction == _RESUME and argument:
                     resume(*place)
                 else:
                     call(*place)

@@ -69,6 +69,7 @@ def test_status_and_last_lines(
                 "variables": None,
                 "workers": 0,
                 "direct": False,
+                "python_calls": None,
             },
         ),
         (["--wait-all"], {"wait_all": True}),
@@ -100,6 +101,30 @@ def test_status_and_last_lines(
                 },
             },
         ),
+        (
+            ["--python-calls", "--"],
+            {
+                "python_calls": [],
+                "events": ["python:*"],
+                "channel": ChannelOptions(subbuf_size=2 << 20, num_subbuf=8),
+            },
+        ),
+        (
+            ["--python-calls", "shop,web", "db", "--num-subbuf=4", "-e", "shop:*"],
+            {
+                "python_calls": ["shop", "web", "db"],
+                "events": ["python:*", "shop:*"],
+                "channel": ChannelOptions(subbuf_size=2 << 20, num_subbuf=4),
+            },
+        ),
+        (
+            ["--profile=ros2", "--python-calls", "-e", "python:call"],
+            {
+                "python_calls": [],
+                "events": ["ros2:*", "python:call"],
+                "channel": ChannelOptions(subbuf_size=32768, num_subbuf=2, read_timer_us=200),
+            },
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -119,3 +144,10 @@ def test_what_is_asked_for(
     monkeypatch.setattr(record, "record_command", recorded)
     assert main(["record", *options, "true"]) == 0
     assert {name: asked[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("end", [[], ["--strict"]])
+def test_modules_that_are_the_command(end: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands behind --python-calls are modules, up to an option."""
+    assert main(["record", "--python-calls", "python", "app.py", *end]) != 0
+    assert "put -- between the modules of --python-calls and the command" in capsys.readouterr().err

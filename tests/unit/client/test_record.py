@@ -60,3 +60,13 @@ def test_why_nothing_was_recorded(totals: Totals | None, told: list[str], said: 
     line = record._why_empty(totals, told, Path("/nonexistent/nosuch"), ["a:*", "b:*"])
     assert line.startswith(said)
     assert bool(line) == bool(said)
+
+
+@pytest.mark.parametrize("totals", [Totals(processes=1, packets=1), Totals()])
+def test_why_no_call_was_recorded(totals: Totals) -> None:
+    """A program registers also for what was preloaded: only its interpreter knows."""
+    program = Path("/nonexistent/nosuch")
+    assert record._why_empty(totals, [], program, ["python:*"], "none was called") == (
+        "none was called"
+    )
+    assert record._why_empty(totals, [], program, ["python:*"], "") == ""

@@ -54,7 +54,7 @@ def read(recorder: FakeRegistry) -> Read:
 
 #: The name of an exception's type, where the interpreter tells it.
 def named(error: str) -> str:
-    return error if MONITORED else "?"
+    return error if MONITORED else "unknown"
 
 
 def add(a: int, b: int) -> int:
