@@ -44,7 +44,8 @@ def _hidden():
 
 def _start(modules):
     packages = os.path.join(_HERE, "{_PACKAGES}")
-    note = ""
+    # What is done after the start is a call of the program's.
+    _note("")
     try:
         try:
             import ustconsumer
@@ -60,12 +61,17 @@ def _start(modules):
         for name in list(sys.modules):
             if name.partition(".")[0] == "ustconsumer":
                 del sys.modules[name]
-        note = "calls of %s are not recorded: Python %d.%d cannot load ustconsumer (%s: %s)" % (
-            sys.executable, sys.version_info[0], sys.version_info[1], type(error).__name__, error
+        _note(
+            "calls of %s are not recorded: Python %d.%d cannot load ustconsumer (%s: %s)" % (
+                sys.executable, sys.version_info[0], sys.version_info[1], type(error).__name__, error
+            )
         )
+
+
+def _note(text):
     try:
         with open(os.path.join(_HERE, "{_NOTES}", str(os.getpid())), "w") as file:
-            file.write(note)
+            file.write(text)
     except OSError:
         pass
 
