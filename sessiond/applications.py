@@ -69,6 +69,9 @@ class Application:
 
     Attributes
     ----------
+    key : tuple of (int, bool)
+        Its pid, and which of the two tracers a process may have: a later application with
+        this key is the same one, registered again.
     sessions : dict of str to AppSession
         By session id: what the program has, not what it should have.
     settled : int
@@ -77,8 +80,11 @@ class Application:
         Set when there may be something to do for it.
     """
 
-    def __init__(self, peer: Peer, registration: Registration, pidfd: int) -> None:
+    def __init__(
+        self, peer: Peer, registration: Registration, pidfd: int, named: bool = False
+    ) -> None:
         self.peer = peer
+        self.key = peer.pid, named
         self.registration = registration
         self.pidfd = pidfd
         self.layout = LAYOUTS[registration.major]

@@ -63,7 +63,7 @@ class Daemon:
         self.access = access
         self._loop = loop
         self._recordings: dict[str, Recording] = {}
-        self._applications: dict[int, Application] = {}
+        self._applications: dict[tuple[int, bool], Application] = {}
         self._tasks: dict[Application, asyncio.Task[None]] = {}
         self._ending = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
@@ -164,7 +164,7 @@ class Daemon:
 
     def _no_room(self, peer: Peer) -> str:
         """Return why a uid may not have another application, empty if it may."""
-        if peer.pid in self._applications:
+        if not self._applications.keys().isdisjoint(((peer.pid, False), (peer.pid, True))):
             return ""
         try:
             self.quotas.take("applications", peer.uid)
@@ -174,10 +174,9 @@ class Daemon:
         return ""
 
     def _admit(self, app: Application, command: socket.socket, notify: socket.socket) -> None:
-        pid = app.peer.pid
-        if pid in self._applications:
+        if app.key in self._applications:
             # It registered again before we saw the end of its old sockets.
-            self._dismiss(self._applications[pid], "")
+            self._dismiss(self._applications[app.key], "")
         self.quotas.take("applications", app.peer.uid)
 
         def ended(reason: str) -> None:
@@ -191,7 +190,7 @@ class Daemon:
             lambda request: answer(app, request),
             ended,
         )
-        self._applications[pid] = app
+        self._applications[app.key] = app
         self._loop.add_reader(app.pidfd, self._dismiss, app, "")
         task = self._tasks[app] = self._loop.create_task(self._reconciler.serve(app))
         task.add_done_callback(lambda done: self._served(app, done))
@@ -222,8 +221,8 @@ class Daemon:
             _log.info("application %s is gone", app)
         app.leave()
         self.quotas.give_back("applications", app.peer.uid)
-        if self._applications.get(app.peer.pid) is app:
-            del self._applications[app.peer.pid]
+        if self._applications.get(app.key) is app:
+            del self._applications[app.key]
         self._loop.remove_reader(app.pidfd)
         app.command.close()
         app.notify.close()

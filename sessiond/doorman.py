@@ -52,6 +52,15 @@ class _HalfOpen:
         self.raw = bytearray()
         self.registration: Registration | None = None
         self.timer: asyncio.TimerHandle | None = None
+        # The sockets of `ustconsumer.tracer` have names (the kernel's choice), those of
+        # liblttng-ust have none: a program with both registers twice.
+        self.named = False
+        with contextlib.suppress(OSError):
+            self.named = bool(sock.getpeername())
+
+    def key(self, socket_type: int) -> tuple[int, bool, int]:
+        """Return what tells apart the connections that belong to one registration."""
+        return self.peer.pid, self.named, socket_type
 
 
 class Doorman:
@@ -78,8 +87,8 @@ class Doorman:
         self._loop = loop
         self._admit = admit
         self._half_open: set[_HalfOpen] = set()
-        #: complete first messages that wait for their twin, by pid and socket type
-        self._waiting: dict[tuple[int, int], _HalfOpen] = {}
+        #: complete first messages that wait for their twin
+        self._waiting: dict[tuple[int, bool, int], _HalfOpen] = {}
         self._refusals = Refusals()
         self._cpus = possible_cpus()
         self._listener = Listener(loop, listener, "applications", self._connected)
@@ -105,7 +114,7 @@ class Doorman:
             sock.close()
             # Its other socket would have it wait for a command that never comes.
             for other in tuple(self._half_open):
-                if other.peer.pid == half.peer.pid:
+                if other.key(0) == half.key(0):
                     self._drop(other, "")
             return
         half.timer = self._loop.call_later(
@@ -151,13 +160,13 @@ class Doorman:
         if reason:
             self._refuse(half, registration, reason)
             return
-        key = half.peer.pid, registration.socket_type
+        key = half.key(registration.socket_type)
         stale = self._waiting.pop(key, None)
         if stale is not None:
             self._drop(stale, "")  # the process has started over
         self._waiting[key] = half
-        command = self._waiting.get((half.peer.pid, SocketType.COMMAND))
-        notify = self._waiting.get((half.peer.pid, SocketType.NOTIFY))
+        command = self._waiting.get(half.key(SocketType.COMMAND))
+        notify = self._waiting.get(half.key(SocketType.NOTIFY))
         if command is not None and notify is not None:
             self._pair(command, notify)
 
@@ -175,7 +184,7 @@ class Doorman:
             command.sock.close()
             notify.sock.close()
             return
-        application = Application(command.peer, command.registration, pidfd)
+        application = Application(command.peer, command.registration, pidfd, command.named)
         try:
             self._admit(application, command.sock, notify.sock)
         except QuotaError as error:
@@ -223,7 +232,7 @@ class Doorman:
         self._half_open.discard(half)
         self._loop.remove_reader(half.sock.fileno())
         if half.registration is not None:
-            key = half.peer.pid, half.registration.socket_type
+            key = half.key(half.registration.socket_type)
             if self._waiting.get(key) is half:
                 del self._waiting[key]
 

@@ -90,7 +90,7 @@ class Puppet:
         """Return what the source begun last assigned to ``answer``."""
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, self.errors()
+        assert line, (self.process.wait(), self.errors())
         return ast.literal_eval(line.decode())
 
     def ready(self) -> bool:

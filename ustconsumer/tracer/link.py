@@ -22,8 +22,10 @@ _FORGIVEN = 3
 _LASTING = 5.0
 #: Seconds until the next attempt with a registry that has too many callers at once.
 _QUEUE = 0.02
-#: Whoever wakes a word cannot keep us connecting.
-_LEAST = 0.01
+#: Seconds from the wake of a word to the attempt. A liblttng-ust in this process is woken
+#: as well, and lttng-sessiond may take a socket of one for the other's; it also bounds what
+#: whoever wakes the word has us do.
+_STEP_BACK = 0.02
 
 
 class Event:
@@ -77,8 +79,9 @@ class Link:
         self.ended = False
         self.leaving = False
         self.left = Event()
-        self.last_value: int | None = 0
+        self.last_value: int | None = None
         self._anyway = True
+        self._woken = False
         self._next = 0.0
         self._last = 0.0
         self._failures = 0
@@ -92,7 +95,9 @@ class Link:
 
     def woken(self) -> None:
         """Take note that somebody woke its word."""
-        self._next = min(self._next, self._last + _LEAST)
+        if not self._woken:
+            self._woken = True
+            self._next = time.monotonic() + _STEP_BACK
 
     def value(self) -> int | None:
         """Return its word now: 0 no registry, 1 there may be one, None it has no word."""
@@ -103,7 +108,7 @@ class Link:
             value = word.value()
         except OSError:
             value = None
-        if value and not self.last_value:
+        if value and self.last_value == 0:
             self.woken()
         self.last_value = value
         return value
@@ -124,6 +129,7 @@ class Link:
     def trying(self) -> None:
         """Take note that it is tried now."""
         self._anyway = False
+        self._woken = False
         self._last = time.monotonic()
 
     def queue(self, timeout: float | None) -> bool:
@@ -173,18 +179,33 @@ def open_sockets(path: str) -> tuple[_socket.socket, _socket.socket]:
     OSError
         Nobody does; BlockingIOError: too many others want to connect.
     """
-    command = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    command = _open_socket(path)
     try:
-        command.setblocking(False)
-        command.connect(path)
-        notify = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            notify.setblocking(False)
-            notify.connect(path)
-        except BaseException:
-            notify.close()
-            raise
+        return command, _open_socket(path)
     except BaseException:
         command.close()
         raise
-    return command, notify
+
+
+def _open_socket(path: str) -> _socket.socket:
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        _name(sock)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _name(sock: _socket.socket) -> None:
+    """Give a socket a name of the kernel's choice, where that is allowed.
+
+    By that our registry tells us from liblttng-ust, which may be in this process as well
+    and has the same pid.
+    """
+    try:
+        sock.bind(b"")
+    except OSError:
+        return

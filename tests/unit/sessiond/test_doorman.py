@@ -46,9 +46,11 @@ class Door:
         self._sockets += [command, notify]
         os.close(app.pidfd)
 
-    async def connect(self, first: bytes = b"") -> socket.socket:
+    async def connect(self, first: bytes = b"", named: bool = False) -> socket.socket:
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_UNIX)
+        if named:
+            sock.bind("")
         self._sockets.append(sock)
         sock.setblocking(False)
         await loop.sock_connect(sock, self._place)
@@ -90,6 +92,21 @@ def test_the_two_sockets_of_a_process_are_one_application(tmp_path: Path) -> Non
         app = await asyncio.wait_for(door.admitted.get(), 60)
         # Not what it claims.
         assert app.peer == Peer(os.getpid(), os.geteuid(), os.getegid())
+
+    play(tmp_path, scenario)
+
+
+def test_two_tracers_of_one_process_are_two_applications(tmp_path: Path) -> None:
+    """Those of `ustconsumer.tracer` have names; whatever the order, they are not mixed up."""
+
+    async def scenario(door: Door) -> None:
+        await door.connect(registration(COMMAND))
+        await door.connect(registration(COMMAND), named=True)
+        await door.connect(registration(NOTIFY))
+        first = await asyncio.wait_for(door.admitted.get(), 60)
+        await door.connect(registration(NOTIFY), named=True)
+        second = await asyncio.wait_for(door.admitted.get(), 60)
+        assert (first.key, second.key) == ((os.getpid(), False), (os.getpid(), True))
 
     play(tmp_path, scenario)
 

@@ -57,6 +57,15 @@ def connect(link: Link) -> None:
     assert link.due() is None
 
 
+def woken(link: Link, clock: Clock) -> None:
+    """Connect a moment after its word was woken."""
+    delay = link.due()
+    assert delay is not None
+    assert 0.01 <= delay <= 0.1
+    clock.now += delay
+    connect(link)
+
+
 def test_first_attempt_whatever_the_word_says(clock: Clock, word: Path, tmp_path: Path) -> None:
     """A private registry does not touch the word."""
     assert refuse(Link(Place(str(tmp_path), str(word))), clock) is None
@@ -69,7 +78,7 @@ def test_word_decides_about_the_next(clock: Clock, word: Path, tmp_path: Path) -
     assert link.settled.wait(0)
     clock.now += 1
     set_word(word, 1)
-    connect(link)
+    woken(link, clock)
 
 
 def test_registry_that_was_killed_leaves_its_word(clock: Clock, word: Path, tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_registry_that_was_killed_leaves_its_word(clock: Clock, word: Path, tmp_
     refuse(link, clock)
     clock.now += 2
     link.woken()
-    connect(link)
+    woken(link, clock)
 
 
 def test_whoever_wakes_all_the_time_does_not_keep_us_busy(
@@ -95,10 +104,14 @@ def test_whoever_wakes_all_the_time_does_not_keep_us_busy(
     set_word(word, 1)
     link = Link(Place(str(tmp_path), str(word)))
     refuse(link, clock)
-    link.woken()
-    due = link.due()
-    assert due is not None
-    assert due > 0.005
+    attempts = 0
+    for _ in range(1000):
+        clock.now += 0.001
+        link.woken()
+        if link.due() == 0.0:
+            attempts += 1
+            refuse(link, clock)
+    assert 1 <= attempts <= 100
 
 
 def test_registry_that_makes_mistakes(clock: Clock, word: Path, tmp_path: Path) -> None:
@@ -113,7 +126,7 @@ def test_registry_that_makes_mistakes(clock: Clock, word: Path, tmp_path: Path) 
     assert link.settled.wait(0)
     assert link.due() is None
     set_word(word, 1)
-    assert link.due() == pytest.approx(0, abs=0.02)
+    woken(link, clock)
 
 
 def test_good_connections_make_forget_bad_ones(clock: Clock, word: Path, tmp_path: Path) -> None:
