@@ -62,9 +62,8 @@ def _start(modules):
             if name.partition(".")[0] == "ustconsumer":
                 del sys.modules[name]
         _note(
-            "calls of %s are not recorded: Python %d.%d cannot load ustconsumer (%s: %s)" % (
-                sys.executable, sys.version_info[0], sys.version_info[1], type(error).__name__, error
-            )
+            "calls of %s are not recorded: Python %d.%d cannot load ustconsumer (%s: %s)"
+            % (sys.executable, *sys.version_info[:2], type(error).__name__, error)
         )
 
 
