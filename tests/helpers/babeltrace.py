@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
+
+from helpers.viewing import Output, babeltrace2, check_view
 
 __all__ = [
     "Reading",
@@ -29,21 +30,25 @@ class Reading(NamedTuple):
 
 
 def babeltrace2_text(directory: str | os.PathLike[str], *options: str) -> Reading:
-    """Return one line per event: ``[time] host provider:name: { ... }, ...``."""
-    return _read("--no-delta", *options, os.fspath(directory))
+    """Return one line per event: ``[time] host provider:name: { ... }, ...``.
+
+    Whatever trace a test reads in this way, ``drtrace view`` must show the same.
+    """
+    arguments = ("--no-delta", *options, os.fspath(directory))
+    output = babeltrace2(*arguments)
+    reading = _reading(output)
+    check_view(output, *arguments)
+    return reading
 
 
 def babeltrace2_details(directory: str | os.PathLike[str]) -> Reading:
     """Return the output of ``sink.text.details``: classes, environment and all messages."""
-    return _read("--component=sink.text.details", os.fspath(directory))
+    return _reading(babeltrace2("--component=sink.text.details", os.fspath(directory)))
 
 
-def _read(*arguments: str) -> Reading:
-    result = subprocess.run(
-        ["babeltrace2", *arguments], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return Reading(result.stdout.splitlines(), result.stderr)
+def _reading(output: Output) -> Reading:
+    assert output.status == 0, output.stderr
+    return Reading(output.stdout.decode().splitlines(), output.stderr.decode())
 
 
 _DISCARDED = re.compile(r"WARNING: Tracer discarded (\d+) events? ")
