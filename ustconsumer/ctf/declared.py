@@ -111,8 +111,10 @@ class Declarations:
         DecodeError
             The text ends in the middle of a declaration, or misses a necessary one.
         """
-        if tokens(self._rest, self._place) or '"' in self._rest or "/*" in self._rest:
-            raise self._place.error("the declaration that follows is cut off")
+        # A comment or string that is cut off swallows the semicolon.
+        if [token.text for token in tokens(f"{self._rest}\n;", self._place)] != [";"]:
+            blank = self._rest[: len(self._rest) - len(self._rest.lstrip())]
+            raise self._place.after(blank).error("the declaration that follows is cut off")
         if not self.trace.uuid:
             raise DecodeError("metadata declares no trace with a uuid")
         if self.trace.clock is _NO_CLOCK:
@@ -144,7 +146,8 @@ class _Statement:
         self, declarations: Declarations, words: list[Token], text: str, place: Place
     ) -> None:
         self._declarations = declarations
-        self._words = words
+        # Nothing takes a token of this kind, so nothing goes past it.
+        self._words = [*words, Token("end", "the end of the declaration", words[-1].at)]
         self._text = text
         self._place = place
         self._at = 0
@@ -158,7 +161,7 @@ class _Statement:
 
     @property
     def _next(self) -> Token:
-        return self._words[min(self._at, len(self._words) - 1)]
+        return self._words[self._at]
 
     def _take(self, kind: str) -> Token:
         token = self._next
@@ -216,7 +219,7 @@ class _Statement:
                 raise self._error(f"a declaration of {first.text!r} is not understood", first)
             read(self, first)
         self._expect(";")
-        assert self._at == len(self._words)
+        assert self._next.kind == "end"
 
     def _typealias(self) -> None:
         type_ = self._type()

@@ -15,15 +15,20 @@ INTEGER = "integer"
 STRING = "string"
 #: Brackets, operators, separators.
 MARK = "mark"
+_CUT = "cut"
+_OTHER = "other"
 
 _TOKEN = re.compile(
     r"""
-    (?P<blank> [ \t\r\n]+ | /\*[^*]*\*+(?:[^/*][^*]*\*+)*/ | //[^\n]*\n )
-    | (?P<word> [A-Za-z_][A-Za-z0-9_]* )
-    | (?P<mark> := | \.\.\. | [][{}()<>;:=,.+-] )
-    | (?P<integer> (?: 0[xX][0-9A-Fa-f]+ | [0-9]+ ) (?:[uU]?[lL]{0,2} | [lL]{1,2}[uU]) (?!\w) )
-    | "(?P<string> [^"\\]* (?: \\. [^"\\]* )* )"
-    | (?P<unfinished> " | / )
+    (?: [ \t\r\n]++ | /\*[^*]*\*+(?:[^/*][^*]*\*+)*/ | //[^\n]*\n )*+
+    (?:
+        (?P<word> [A-Za-z_][A-Za-z0-9_]* )
+        | (?P<mark> := | \.\.\. | [][{}()<>;:=,.+-] )
+        | (?P<integer> (?: 0[xX][0-9A-Fa-f]+ | [0-9]+ ) (?:[uU]?[lL]{0,2} | [lL]{1,2}[uU]) (?!\w) )
+        | "(?P<string> [^"\\]*+ (?: \\. [^"\\]*+ )*+ )"
+        | (?P<cut> " | /[/*] | /?\Z | 0[xX]\Z )
+        | (?P<other> . )
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -104,18 +109,12 @@ def tokens(text: str, place: Place = Place()) -> list[Token]:  # noqa: B008 (imm
         A character that belongs to no token.
     """
     result: list[Token] = []
-    at = 0
-    match_at = _TOKEN.match
-    while at < len(text):
-        match = match_at(text, at)
-        if match is None:
-            raise place.after(text[:at]).error(f"{text[at : at + 10]!r} is no word of TSDL")
-        kind = match.lastgroup or STRING
-        if kind == "unfinished":
-            if text[at] == "/" and text[at + 1 : at + 2] not in ("*", "/", ""):
-                raise place.after(text[:at]).error("'/' is no word of TSDL")
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or _CUT
+        if kind == _CUT:
             break
-        if kind != "blank":
-            result.append(Token(kind, match[kind], at))
-        at = match.end()
+        at = match.start(kind)
+        if kind == _OTHER:
+            raise place.after(text[:at]).error(f"{text[at : at + 10]!r} is no word of TSDL")
+        result.append(Token(kind, match[kind], at))
     return result
