@@ -159,8 +159,7 @@ class PrivateRegistry:
             connection.close()
         # The end of the lifeline is the order to drain and exit.
         os.close(self._lifeline)
-        _await_group(self._process)
-        last, _ = self.said.read()
+        last = _await_group(self._process, self.said)
         self.said.close()
         shutil.rmtree(self.home, ignore_errors=True)
         return last
@@ -259,10 +258,16 @@ def _await_ready(ready: int, errors: int) -> str | None:
     )
 
 
-def _await_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the registry and every process it left behind are gone; kill what stays."""
+def _await_group(process: subprocess.Popen[bytes], said: Lines) -> list[str]:
+    """Wait until the registry and every process it left behind are gone; kill what stays.
+
+    Returns the last lines they said.
+    """
     deadline = time.monotonic() + _EXIT_SECONDS
+    last: list[str] = []
     while True:
+        lines, open_ = said.read()
+        last += lines
         process.poll()
         # A subreaper inherits the registry's children: reap those of its group only.
         with contextlib.suppress(ChildProcessError):
@@ -271,7 +276,11 @@ def _await_group(process: subprocess.Popen[bytes]) -> None:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
-            return
+            return last + said.read()[0]
+        if not open_ and process.returncode is not None:
+            # All of them hold the pipe. What is left of the group are zombies, and whose
+            # children they are now may be slow to reap them, or never do.
+            return last
         if time.monotonic() > deadline:
             _kill_group(process.pid)
             deadline += _EXIT_SECONDS
