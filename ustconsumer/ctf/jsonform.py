@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ustconsumer.ctf.classes import EventClass, StreamClass, TraceClass
 from ustconsumer.ctf.decode import Form, ValueWalk
 from ustconsumer.ctf.types import EnumEntry, Integer
-from ustconsumer.ctf.walk import Enums, Read, labels
+from ustconsumer.ctf.walk import Read, labels
 
 __all__ = ["JsonForm", "Object"]
 
@@ -43,9 +43,6 @@ class JsonForm(Form[Object]):
 
 
 class _JsonWalk(ValueWalk):
-    def __init__(self, enums: Enums) -> None:
-        super().__init__(enums)
-
     @staticmethod
     def make_text(raw: bytes) -> str:
         return raw.partition(b"\0")[0].decode("utf-8", "replace")
