@@ -4,8 +4,10 @@
 What lives where:
 
 - ``attach``: read a session's packets as numpy views (`ustconsumer.consumer`)
+- ``record``: record this process for the time of a block (`ustconsumer.client.inprocess`)
 - ``record_command``: run a command and record it (`ustconsumer.client.record`)
 - ``connect``, ``Session``: control a registry (`ustconsumer.client`)
+- ``tracer``: the tracepoints of a Python program; ``testing``: a fixture of pytest for them
 - ``errors``: the exceptions, one tree below `UstConsumerError`
 
 Names are resolved on first use, so that ``import ustconsumer`` costs nothing.
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ustconsumer import errors as errors
+    from ustconsumer.client.inprocess import record as record
     from ustconsumer.client.record import record_command as record_command
     from ustconsumer.client.registry import connect as connect
     from ustconsumer.client.session import Session as Session
     from ustconsumer.consumer.attach import attach as attach
 
-__all__ = ["Session", "__version__", "attach", "connect", "errors", "record_command"]
+__all__ = ["Session", "__version__", "attach", "connect", "errors", "record", "record_command"]
 
 __version__ = "0.1.0"
 
@@ -33,6 +36,7 @@ _HOMES = {
     "Session": "ustconsumer.client.session",
     "attach": "ustconsumer.consumer",
     "connect": "ustconsumer.client.registry",
+    "record": "ustconsumer.client.inprocess",
     "record_command": "ustconsumer.client.record",
 }
 

@@ -152,6 +152,14 @@ class PrivateRegistry:
         """Reap the registry if it ended by itself."""
         self._process.poll()
 
+    def abandon(self) -> None:
+        """In a forked child: let go of what keeps the parent's registry alive."""
+        self.connection.close()
+        self.said.close()
+        os.close(self._lifeline)
+        # Nobody's child any more, as far as this process is concerned.
+        self._process.returncode = 0
+
     def close(self) -> list[str]:
         """End the registry and all it started, remove its home; return its last lines."""
         connection = getattr(self, "connection", None)
