@@ -6,6 +6,14 @@ decide what is refused, and as what their values will be, which decides the code
 made of names and numbers of our own only; literals, contexts and field names are constants
 that it refers to. ``a && b`` becomes ``t = a; if t: t = b``: nothing nests that was not
 nested by parentheses.
+
+Notes
+-----
+A program of liblttng-ust 2.13 in the same session must let the same events pass, so what it
+does by mistake is done here too, where it always does the same: its specialiser takes no
+operand away after ``<=``; ``!`` of a real number leaves the number where typed operations
+find it; a cast of an unsigned integer is an error. Where it would read what nobody wrote,
+the program is refused.
 """
 
 from __future__ import annotations
@@ -53,6 +61,15 @@ _S64, _U64, _DOUBLE, _STRING, _GLOB, _PTR, _UNKNOWN = (
 _INTEGERS = (_S64, _U64)
 _NUMBERS = (_S64, _U64, _DOUBLE)
 
+_SIGNS = {"EQ": "==", "NE": "!=", "GT": ">", "LT": "<", "GE": ">=", "LE": "<="}
+
+#: Entries of the specialiser's stack, which ``<=`` fills.
+_MAX_SPECIAL = 10
+#: Levels of ``&&`` and ``||`` within one another; Python takes 100 of blocks.
+_MAX_NESTING = 64
+#: Characters of an expression, before it gets a name: parentheses nest to 200.
+_MAX_EXPRESSION = 300
+
 
 class Place(NamedTuple):
     """Where a reference points: ``what`` is "payload", "context", "app" for a root, "value"
@@ -75,6 +92,10 @@ class Value(NamedTuple):
         An expression.
     literal : Literal or None
         The constant it is.
+    special : str
+        Its type to the specialiser, which chooses operations by it; none: ``actual``.
+    real : str
+        An expression for the real number that is still in memory, of an integer.
     """
 
     checked: str
@@ -82,6 +103,8 @@ class Value(NamedTuple):
     code: str
     literal: Literal | None = None
     place: Place | None = None
+    special: str = ""
+    real: str = ""
 
 
 def filter_of(bytecode: Bytecode, fields: Fields, contexts: Contexts) -> Function:
@@ -135,6 +158,10 @@ class _Compiler:
         self._fields = fields
         self._contexts = contexts
         self._stack: list[Value] = []
+        # What the specialiser takes for the types of the same values, and more of them.
+        self._special: list[str] = []
+        # Values that belong to somebody else: operands of what a jump is in the middle of.
+        self._base = 0
         self._lines: list[str] = []
         self._indent = 1
         self._temporaries = 0
@@ -149,7 +176,11 @@ class _Compiler:
 
     def run(self) -> Value:
         """Go through all steps; return what the program returns."""
-        self._range(self._bytecode.end, nested=False)
+        try:
+            self._range(self._bytecode.end, nested=False)
+        except RecursionError as error:
+            # The program's own stack was nearly full already.
+            raise LinkError(f"too complex: {error}") from None
         if self._result is None:
             raise LinkError("nothing is returned")
         return self._result
@@ -190,19 +221,51 @@ class _Compiler:
             step.name == "RETURN_S64" and result.checked not in _INTEGERS
         ):
             raise LinkError(f"a {result.checked} cannot be returned")
+        if result.special in _INTEGERS:
+            self._whole_number(result)
         self._result = result
 
     # -- the stack -----------------------------------------------------------------------
 
     def _push(self, value: Value) -> None:
-        if len(self._stack) == MAX_DEPTH:
+        if len(self._stack) == MAX_DEPTH or len(self._special) == _MAX_SPECIAL:
             raise LinkError("the stack is full")
-        self._stack.append(value)
+        self._special.append(value.special or value.actual)
+        self._stack.append(
+            value._replace(code=self._short(value.code), real=self._short(value.real))
+        )
 
     def _pop(self) -> Value:
-        if not self._stack:
+        if len(self._stack) == self._base:
             raise LinkError("the stack is empty")
-        return self._stack.pop()
+        return self._stack.pop()._replace(special=self._special.pop())
+
+    def _short(self, code: str) -> str:
+        """Return an expression, or the name it was given because it is long."""
+        if len(code) <= _MAX_EXPRESSION:
+            return code
+        return self._named(code)
+
+    def _named(self, code: str) -> str:
+        """Return the name of a new variable that has an expression's value."""
+        self._temporaries += 1
+        name = f"t{self._temporaries}"
+        self._line(f"{name} = {code}")
+        return name
+
+    def _whole_number(self, value: Value) -> str:
+        """Return the code of an operand that is used as an integer."""
+        if value.actual not in _INTEGERS:
+            raise LinkError(f"a {value.actual} is used as an integer")
+        return value.code
+
+    def _real_number(self, value: Value) -> str:
+        """Return the code of an operand that is used as a real number."""
+        if value.actual == _DOUBLE:
+            return value.code
+        if not value.real:
+            raise LinkError(f"a {value.actual} is used as a real number")
+        return value.real
 
     def _constant(self, value: object) -> str:
         name = f"k{len(self._constants)}"
@@ -295,7 +358,7 @@ class _Compiler:
         elif place.what in ("context", "app"):
             root = "$ctx." if place.what == "context" else "$app."
             value = self._context(root + str(step.operand))
-            self._push(value._replace(checked=_PTR, place=Place("loaded")))
+            self._push(value._replace(checked=_PTR, place=Place("loaded"), special=_PTR))
         else:
             raise LinkError("a field has no members")
 
@@ -317,9 +380,12 @@ class _Compiler:
         if value.place is None:
             raise LinkError("nothing to load")
         if value.place.what == "loaded":
-            self._push(value._replace(checked=_UNKNOWN, place=None))
+            self._push(value._replace(checked=_UNKNOWN, place=None, special=""))
         elif value.place.what == "value":
-            self._push(self._loaded(value.code, value.place.kind))
+            loaded = self._loaded(value.code, value.place.kind)
+            # Of enumerations the specialiser keeps the reference.
+            special = _PTR if isinstance(value.place.kind, Enumeration) else ""
+            self._push(loaded._replace(special=special))
         else:
             raise LinkError(f"a {value.place.what} cannot be loaded")
 
@@ -358,7 +424,13 @@ class _Compiler:
     def _compare(self, step: Step) -> None:
         right, left = self._pop(), self._pop()
         self._check_comparison(step, left, right)
-        self._push(Value(_S64, _S64, self._comparison(step.name, left, right)))
+        code = self._comparison(step, left, right)
+        special = _S64
+        if not step.typed and step.name == "GE":
+            special = _U64
+        elif not step.typed and step.name == "LE":
+            self._special.append(left.special)
+        self._push(Value(_S64, _S64, code, special=special))
 
     def _check_comparison(self, step: Step, left: Value, right: Value) -> None:
         checked = {left.checked, right.checked}
@@ -384,28 +456,49 @@ class _Compiler:
         if _GLOB in checked and (checked == {_GLOB} or step.name not in ("EQ", "NE")):
             raise LinkError("a pattern is compared with something else than text, or ordered")
 
-    def _comparison(self, name: str, left: Value, right: Value) -> str:
-        sign = {"EQ": "==", "NE": "!=", "GT": ">", "LT": "<", "GE": ">=", "LE": "<="}[name]
-        actual = {left.actual, right.actual}
-        if actual <= set(_INTEGERS) or actual == {_DOUBLE}:
-            return f"({left.code} {sign} {right.code})"
-        if actual <= set(_NUMBERS):
-            # As C compares them: Python would not round.
-            codes = [
-                value.code if value.actual == _DOUBLE else f"float({value.code})"
-                for value in (left, right)
-            ]
+    def _comparison(self, step: Step, left: Value, right: Value) -> str:
+        sign = _SIGNS[step.name]
+        form = step.typed or self._form(step.name, left.special, right.special)
+        if form == "S64":
+            return f"({self._whole_number(left)} {sign} {self._whole_number(right)})"
+        if form in ("DOUBLE", "DOUBLE_S64", "S64_DOUBLE"):
+            # As C compares a real number with an integer: Python would not round.
             self._constants["float"] = float
-            return f"({codes[0]} {sign} {codes[1]})"
+            first = (
+                f"float({self._whole_number(left)})"
+                if form == "S64_DOUBLE"
+                else self._real_number(left)
+            )
+            second = (
+                f"float({self._whole_number(right)})"
+                if form == "DOUBLE_S64"
+                else self._real_number(right)
+            )
+            return f"({first} {sign} {second})"
+        actual = {left.actual, right.actual}
+        if form == "TEXT" and not actual <= {_STRING, _GLOB}:
+            raise LinkError(f"{step.name} of a {left.actual} and a {right.actual}")
         if actual == {_STRING, _GLOB}:
             pattern, text = (left, right) if left.actual == _GLOB else (right, left)
-            if text.literal is None:
+            if text.literal is None and step.name in ("EQ", "NE"):
                 match = f"{pattern.code}.matches({text.code})"
-                return match if name == "EQ" else f"(not {match})"
+                return match if step.name == "EQ" else f"(not {match})"
         if actual == {_STRING}:
-            simple = self._simple(name, left, right)
+            simple = self._simple(step.name, left, right)
             return simple or f"(order({left.code}, {right.code}) {sign} 0)"
-        return f"dynamic({name!r}, {left.code}, {right.code})"
+        return f"dynamic({step.name!r}, {left.code}, {right.code})"
+
+    def _form(self, name: str, left: str, right: str) -> str:
+        """Return which comparison the specialiser chooses by its types."""
+        if right == _PTR or (right == _GLOB and name not in ("EQ", "NE")):
+            raise LinkError(f"{name} of a {right}")
+        if _UNKNOWN in (left, right):
+            return "DYNAMIC"
+        if right in (_STRING, _GLOB):
+            return "TEXT"
+        if left in _INTEGERS:
+            return "S64" if right in _INTEGERS else "S64_DOUBLE"
+        return "DOUBLE_S64" if right in _INTEGERS else "DOUBLE"
 
     def _simple(self, name: str, left: Value, right: Value) -> str | None:
         """Return a comparison of a field with a literal as Python has it, if it has."""
@@ -427,7 +520,8 @@ class _Compiler:
                 raise LinkError(f"{step.name} of a {value.checked}")
         known = left.actual in _INTEGERS and right.actual in _INTEGERS
         function = "bits" if known else "dynamic"
-        self._push(Value(_U64, _U64, f"{function}({step.name!r}, {left.code}, {right.code})"))
+        code = f"{function}({step.name!r}, {left.code}, {right.code})"
+        self._push(Value(_U64, _U64, code, special=_S64))
 
     _lshift = _bit_and = _bit_or = _bit_xor = _rshift
 
@@ -436,8 +530,10 @@ class _Compiler:
         wanted = {"S64": _INTEGERS, "DOUBLE": (_DOUBLE,)}.get(step.typed, (*_NUMBERS, _UNKNOWN))
         if value.checked not in wanted:
             raise LinkError(f"{step.name} of a {value.checked}")
-        if value.actual == _STRING:
-            raise LinkError(f"{step.name} of text")
+        if value.actual == _STRING or value.special not in (*_NUMBERS, _UNKNOWN):
+            raise LinkError(f"{step.name} of a {value.special}")
+        if step.typed:
+            return value._replace(special=step.typed.lower())
         return value
 
     def _unary_plus(self, step: Step) -> None:
@@ -447,41 +543,61 @@ class _Compiler:
     def _unary_minus(self, step: Step) -> None:
         value = self._unary(step)
         checked = value.checked if step.typed else _UNKNOWN
-        if value.actual == _DOUBLE:
-            self._push(Value(checked, _DOUBLE, f"(-{value.code})"))
-        elif value.actual in _INTEGERS:
-            self._push(Value(checked, value.actual, f"signed(-{value.code})"))
+        made = value._replace(checked=checked)
+        if value.special in _INTEGERS:
+            made = made._replace(code=f"signed(-{self._whole_number(value)})")
+        elif value.special == _DOUBLE:
+            real = f"(-{self._real_number(value)})"
+            made = made._replace(code=real) if value.actual == _DOUBLE else made._replace(real=real)
         else:
-            self._push(Value(checked, _UNKNOWN, f"{self._constant(_negated)}({value.code})"))
+            made = made._replace(code=self._call(_negated, value))
+        self._push(made)
 
     def _unary_not(self, step: Step) -> None:
         value = self._unary(step)
-        # The validator leaves the type as it is; the value is an integer.
+        # Validator and specialiser leave the type as it is; the value is an integer.
         checked = _S64 if step.typed == "DOUBLE" else value.checked
-        if value.actual == _UNKNOWN:
-            self._push(Value(checked, _S64, f"{self._constant(_inverted)}({value.code})"))
+        real = ""
+        if value.special in _INTEGERS:
+            code = f"(not {self._whole_number(value)})"
+        elif value.special == _DOUBLE:
+            # It is used twice.
+            real = self._named(self._real_number(value))
+            code = f"(not {real})"
         else:
-            self._push(Value(checked, _S64, f"(not {value.code})"))
+            code = self._call(_inverted, value)
+        self._push(Value(checked, _S64, code, special=value.special, real=real))
 
     def _unary_bit_not(self, step: Step) -> None:
         value = self._pop()
         if value.checked not in (*_INTEGERS, _UNKNOWN) or value.actual in (_STRING, _DOUBLE):
             raise LinkError(f"{step.name} of a {value.actual}")
         code = value.code if value.actual in _INTEGERS else f"integer({value.code})"
-        self._push(Value(_U64, _U64, f"(~{code})"))
+        # Not ~: of a bool that is deprecated.
+        self._push(Value(_U64, _U64, f"({code} ^ -1)", special=value.special))
 
     def _cast_to_s64(self, step: Step) -> None:
         value = self._pop()
         if value.checked not in ((_DOUBLE,) if step.typed else (*_NUMBERS, _UNKNOWN)):
             raise LinkError(f"a cast of a {value.checked}")
-        if value.actual in _INTEGERS:
-            self._push(Value(_S64, _S64, value.code))
+        if step.typed or value.special == _DOUBLE:
+            made = Value(_S64, _S64, f"to_s64({self._real_number(value)})")
+        elif value.special == _S64:
+            made = Value(_S64, value.actual, self._whole_number(value))
+        elif value.special not in (_U64, _UNKNOWN):
+            raise LinkError(f"a cast of a {value.special}")
+        elif value.actual == _S64:
+            made = Value(_S64, _S64, value.code)
         elif value.actual == _DOUBLE:
-            self._push(Value(_S64, _S64, f"to_s64({value.code})"))
+            made = Value(_S64, _S64, f"to_s64({value.code})")
         elif value.actual == _UNKNOWN:
-            self._push(Value(_S64, _S64, f"{self._constant(_cast)}({value.code})"))
+            made = Value(_S64, _S64, self._call(_cast, value))
         else:
-            raise LinkError(f"a cast of a {value.actual}")
+            made = Value(_S64, _S64, f"{self._constant(_uncastable)}()")
+        self._push(made._replace(special=_S64))
+
+    def _call(self, function: Callable[..., object], value: Value) -> str:
+        return f"{self._constant(function)}({value.code})"
 
     def _cast_nop(self, step: Step) -> None:
         return
@@ -495,13 +611,15 @@ class _Compiler:
             raise LinkError(f"{step.name} of a {left.checked}")
         if not step.at < target <= end:
             raise LinkError(f"a jump from byte {step.at} to {target}")
-        name = f"t{self._temporaries}"
-        self._temporaries += 1
-        self._line(f"{name} = {left.code}")
+        if self._indent > _MAX_NESTING:
+            raise LinkError("too complex: operands within operands")
+        name = self._named(self._whole_number(left))
         self._line(f"if {name}:" if step.name == "AND" else f"if not {name}:")
-        depth = len(self._stack)
+        depth, base = len(self._stack), self._base
+        self._base = depth
         self._indent += 1
         self._range(target, nested=True)
+        self._base = base
         if len(self._stack) != depth + 1:
             raise LinkError(f"{len(self._stack) - depth} operands instead of one")
         right = self._pop()
@@ -512,7 +630,7 @@ class _Compiler:
         if step.name == "OR":
             self._line(f"else: {name} = 1")
         actual = _S64 if right.actual in _INTEGERS else _UNKNOWN
-        self._push(Value(right.checked, actual, name))
+        self._push(Value(right.checked, actual, name, special=right.special))
 
     def _line(self, text: str) -> None:
         self._lines.append(" " * self._indent + text)
@@ -526,6 +644,10 @@ def _negated(value: object) -> int | float:
 
 def _inverted(value: object) -> bool:
     return not (value if isinstance(value, float) else operations.integer(value))
+
+
+def _uncastable() -> int:
+    raise TypeError("a cast of an unsigned integer")
 
 
 def _cast(value: object) -> int:
