@@ -80,6 +80,7 @@ class FakeDaemon:
         self._word = word
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._accepted: list[socket.socket] = []
+        self._halves: dict[int, tuple[socket.socket, Registration]] = {}
 
     def __enter__(self) -> FakeDaemon:
         self._path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -116,10 +117,16 @@ class FakeDaemon:
         return sock, application.parse_registration(raw)
 
     def register(self) -> Registered:
-        """Return the next program that registers."""
-        command, first = self.accept()
-        notify, second = self.accept()
-        return Registered((command, notify), (first, second))
+        """Return the next program whose registration is complete."""
+        while True:
+            sock, said = self.accept()
+            # Several may register at the same time: a process is one program here.
+            if said.pid not in self._halves:
+                self._halves[said.pid] = sock, said
+                continue
+            command, first = self._halves.pop(said.pid)
+            assert (first.socket_type, said.socket_type) == (0, 1)
+            return Registered((command, sock), (first, said))
 
     def nobody(self, seconds: float) -> bool:
         """Tell whether nobody connects for a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import socket
 import struct
 import time
@@ -242,6 +243,19 @@ def test_signals_are_the_programs(rundir: Rundir, daemon: FakeDaemon) -> None:
     puppet.close()
 
 
+def test_registry_that_leaves_before_the_reply(rundir: Rundir, daemon: FakeDaemon) -> None:
+    """A program that has SIGPIPE kill it, as filters do, is not killed for our writing."""
+    puppet = program(rundir)
+    link = registered(daemon, puppet)
+    puppet.do("import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)")
+    os.kill(puppet.pid, signal.SIGSTOP)
+    link.command.sendall(application.tracer_version().steps[0].data)
+    link.close()
+    os.kill(puppet.pid, signal.SIGCONT)
+    until(lambda: not puppet.eval("listener.registered()"), "end of the connection")
+    puppet.close()
+
+
 # -- an explicit registry ---------------------------------------------------------------------
 
 
@@ -334,6 +348,29 @@ def test_fork(rundir: Rundir, daemon: FakeDaemon) -> None:
     assert puppet.eval("listener.registered()") == [str(rundir.path)]
     puppet.close()
     assert link.gone()
+
+
+def test_fork_by_who_holds_the_lock(rundir: Rundir, daemon: FakeDaemon) -> None:
+    """A signal handler forks in the middle of a declaration, while a command waits."""
+    puppet = program(rundir)
+    link = registered(daemon, puppet)
+    puppet.do("process.lock.acquire()")
+    command = application.tracer_version()
+    link.command.sendall(command.steps[0].data)
+    # Received, and not obeyed: the lock is held.
+    until(
+        lambda: puppet.eval("listener._links[0].connection.again"), "the command waits for the lock"
+    )
+    began = time.monotonic()
+    puppet.begin("pid = os.fork()\nif pid == 0:\n    os._exit(0)\nos.waitpid(pid, 0)")
+    daemon.register().done()
+    puppet.answer()
+    # Neither waited for the other for as long as that is allowed to last.
+    assert time.monotonic() - began < 9
+    puppet.do("process.lock.release()")
+    raw = exactly(link.command, application.REPLY_SIZE)
+    assert application.reply_version(application.parse_reply(raw, command)) == "2.13.5"
+    puppet.close()
 
 
 def test_child_holds_no_socket_of_its_parent(rundir: Rundir, daemon: FakeDaemon) -> None:
