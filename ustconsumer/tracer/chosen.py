@@ -107,8 +107,7 @@ class Known:
     def learn(self, code: CodeType, depth: int = 2) -> Place | tuple[()]:
         """Return the place of a function that ``depth`` frames up from here is running."""
         if len(self._codes) >= _MOST:
-            self.places.clear()
-            self._codes.clear()
+            self.forget()
         module = sys._getframe(depth).f_globals.get("__name__", "")
         if not isinstance(module, str):
             module = ""
@@ -119,3 +118,8 @@ class Known:
         self._codes[id(code)] = code
         self.places[id(code)] = place
         return place
+
+    def forget(self) -> None:
+        """Find everything out again."""
+        self.places.clear()
+        self._codes.clear()

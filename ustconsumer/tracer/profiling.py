@@ -37,13 +37,11 @@ class Profiling:
     """Is the profile function, and emits events."""
 
     def __init__(self, points: Points, chosen: Chosen) -> None:
-        self._profile: Any = _profile(points, Known(chosen), self._running)
+        self._known = Known(chosen)
+        self._profile: Any = _profile(points, self._known, self._stopped)
         self._before: Any = None
         self._before_of_threads: Any = None
         self._on = False
-
-    def _running(self) -> bool:
-        return self._on
 
     def start(self) -> None:
         """Begin."""
@@ -55,15 +53,25 @@ class Profiling:
 
     def stop(self) -> None:
         """End, and leave everything as it was; unless somebody took our place."""
-        # Other threads stop when they notice.
-        self._on = False
         if sys.getprofile() is self._profile:
             sys.setprofile(self._before)
         if threading.getprofile() is self._profile:
             threading.setprofile(self._before_of_threads)
+        self._on = False
+        # Other threads notice when they find nothing.
+        self._known.forget()
+
+    def _stopped(self) -> bool:
+        """Return whether it is over; then nothing is known any more, and nothing traced."""
+        if self._on:
+            return False
+        # What was learnt since.
+        self._known.forget()
+        sys.setprofile(None)
+        return True
 
 
-def _profile(points: Points, known: Known, running: Callable[[], bool]) -> Any:
+def _profile(points: Points, known: Known, stopped: Callable[[], bool]) -> Any:
     places, learn = known.places.get, known.learn
     call, return_, yield_, resume = points.call, points.return_, points.yield_, points.resume
     #: frames that an exception was thrown into, and the instruction they were at
@@ -77,43 +85,43 @@ def _profile(points: Points, known: Known, running: Callable[[], bool]) -> Any:
             place = places(id(code))
             if place is None:
                 place = learn(code)
-            if not running():
-                sys.setprofile(None)
-            elif not place:
-                pass
-            elif not code.co_flags & _RESUMABLE:
+                if stopped():
+                    return
+            if not place:
+                return
+            if not code.co_flags & _RESUMABLE:
                 call(*place)
+                return
+            at = frame.f_lasti
+            instruction, argument = code.co_code[at : at + 2]
+            if instruction == _YIELD:
+                thrown[id(frame)] = at
+                resume(*place)
+            elif instruction == _RESUME and argument:
+                resume(*place)
             else:
-                at = frame.f_lasti
-                instruction, argument = code.co_code[at : at + 2]
-                if instruction == _YIELD:
-                    thrown[id(frame)] = at
-                    resume(*place)
-                elif instruction == _RESUME and argument:
-                    resume(*place)
-                else:
-                    call(*place)
+                call(*place)
         elif event == "return":
             code = frame.f_code
             place = places(id(code))
             if place is None:
                 place = learn(code)
-            if not running():
-                sys.setprofile(None)
-            elif not place:
-                pass
-            elif value is not None and not code.co_flags & _RESUMABLE:
+                if stopped():
+                    return
+            if not place:
+                return
+            if value is not None and not code.co_flags & _RESUMABLE:
                 return_(*place, "")
+                return
+            at = frame.f_lasti
+            # An exception that nobody caught leaves a generator where it was thrown in.
+            unmoved = thrown.pop(id(frame), -1) == at and value is None
+            instruction = code.co_code[at]
+            if instruction == _RETURN:
+                return_(*place, "")
+            elif instruction == _YIELD and not unmoved:
+                yield_(*place)
             else:
-                at = frame.f_lasti
-                # An exception that nobody caught leaves a generator where it was thrown in.
-                unmoved = thrown.pop(id(frame), -1) == at and value is None
-                instruction = code.co_code[at]
-                if instruction == _RETURN:
-                    return_(*place, "")
-                elif instruction == _YIELD and not unmoved:
-                    yield_(*place)
-                else:
-                    return_(*place, _SOME)
+                return_(*place, _SOME)
 
     return profile

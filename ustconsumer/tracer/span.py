@@ -180,7 +180,7 @@ class _Idle:
     def __enter__(self) -> _Idle:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         pass
 
 
