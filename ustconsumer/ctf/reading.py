@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reads the events of traces: all streams merged by time, one packet of each in memory.
 
-`Trace` is what users open; `records` has the same as whatever a
+`open_trace` is for users; `records` has the same as whatever a
 `ustconsumer.ctf.decode.Form` makes of them.
 """
 
@@ -22,7 +22,7 @@ from ustconsumer.ctf.decode import VALUES, Form, StreamDecoder, Value
 from ustconsumer.ctf.traces import SingleTrace, Stream, find
 from ustconsumer.errors import DecodeError
 
-__all__ = ["Event", "Loss", "Trace", "records"]
+__all__ = ["Event", "Loss", "Trace", "open_trace", "records"]
 
 R = TypeVar("R")
 #: (nanoseconds, rank of its stream, record, packet); a loss has no packet.
@@ -140,6 +140,11 @@ class Trace:
             for packet in stream.packets():
                 yield from _losses(stream, before, packet)
                 before = packet
+
+
+def open_trace(*paths: str | os.PathLike[str]) -> Trace:
+    """Open what was recorded, in and below directories: see `Trace`."""
+    return Trace(*paths)
 
 
 def records(
