@@ -202,6 +202,20 @@ def test_alignment() -> None:
     assert fields == {"a": 1, "s": {"b": 2}, "c": 5}
 
 
+def test_padding_is_within_the_packet() -> None:
+    # The payload begins at byte 96.
+    fields = (Field("a", U8), Field("s", Struct((), alignment=8)))
+    assert values(b"-" * 6 + b"\1" + b"-" * 7, *fields) == {"a": 1, "s": {}}
+    with pytest.raises(DecodeError, match="leaves its packet"):
+        values(b"-" * 6 + b"\1" + b"-" * 6, *fields)
+
+
+def test_length_outside_of_the_structure() -> None:
+    inner = Struct((Field("m", U8), Field("s", Sequence(U8, "n"))))
+    fields = values(b"\2\7\1\2", Field("n", U8), Field("x", inner))
+    assert fields == {"n": 2, "x": {"m": 7, "s": [1, 2]}}
+
+
 def test_alignment_of_an_array_is_a_field() -> None:
     payload = b"--" + b"\1\2" + b"\3" + b"-" + struct.pack("<I", 9)
     fields = values(payload, Field("n", U16), Field("a", U8), Field("x", Array(U32, 1, 4)))
@@ -289,13 +303,19 @@ def test_garbage_is_decoded_or_an_error(garbage: bytes) -> None:
 def test_lengths_that_lie(count: int, element: Integer) -> None:
     length = Field("n", Integer(64, signed=False))
     with pytest.raises(DecodeError, match="leaves its packet"):
-        values(struct.pack("<Q", count) + b"abc", length, Field("s", Sequence(element, "n")))
+        values(
+            struct.pack("<Q", count) + b"abc",
+            length,
+            Field("s", Sequence(element, "n")),
+            Field("behind", U8),
+        )
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ((Field("x", Integer(5, signed=False, alignment=1)),), "integer of 5 bits"),
+        ((Field("x", Integer(8, signed=False, alignment=24)),), "alignment on 3 bytes"),
         ((Field("x", FloatingPoint(15, 64)),), "mantissa of 64 bits"),
         ((Field("x", Sequence(U8, "n")),), "no field n"),
         ((Field("n", Integer(8, signed=True)), Field("x", Sequence(U8, "n"))), "no unsigned"),

@@ -263,6 +263,18 @@ def test_time_since_the_event_before() -> None:
     assert lines[-1].startswith("[13:46:40.000000000] ")
 
 
+def test_clock_cycles() -> None:
+    lines = Lines(TextOptions(clock_cycles=True), print)
+    # Clocks of two traces.
+    assert [*lines.cycles([(5, "e\n"), (12, "e\n"), (10, "e\n")])] == [
+        "[00000000000000000005] (+????????????) e\n",
+        "[00000000000000000012] (+000000000007) e\n",
+        "[00000000000000000010] (+18446744073709551614) e\n",
+    ]
+    lines = Lines(TextOptions(clock_cycles=True, delta=False), print)
+    assert [*lines.cycles([(5, "e\n")])] == ["[00000000000000000005] e\n"]
+
+
 def test_time_before_the_epoch() -> None:
     times = (-1_500_000_000, -1_500_000_000, -1, 1)
     assert shown(TextOptions(clock_gmt=True, delta=False), *times) == [
