@@ -91,6 +91,8 @@ def test_a_program_that_does_not_know_of_tracing(rundir: Rundir) -> None:
     assert result.returncode == 0
     assert Summary(result.stdout).processes == 0
     assert "no program registered: true never loaded liblttng-ust" in result.stderr
-    assert names(record(rundir, "true"))["lttng_ust_statedump:start"] == 1
+    assert names(record(rundir, "-e", "*", "true"))["lttng_ust_statedump:start"] == 1
+    result = rundir.drtrace("record", "true")
+    assert "true registered and emitted no event" in result.stderr
     result = rundir.drtrace("record", "-e", "app:*", "true")
     assert "no event matched app:*" in result.stderr

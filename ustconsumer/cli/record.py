@@ -45,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=names,
         dest="events",
         metavar="PATTERN",
-        help="record these events; may be repeated (default: all, or the profile's)",
+        help="record these events; may be repeated (default: all the "
+        "programs emit, without state dumps: -e '*' has these too; or the profile's)",
     )
     parser.add_argument(
         "-c",
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     recording = record_command(
         command,
         output=arguments.output,
-        events=events or ["*"],
+        events=events,
         channel=channel_options(arguments, base),
         contexts=contexts or DEFAULT_CONTEXTS,
         warn=context.warn,

@@ -32,11 +32,13 @@ from ustconsumer.client.totals import Totals, count
 from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
 from ustconsumer.protocol.control import AppInfo, ChannelOptions
 
-__all__ = ["DEFAULT_CONTEXTS", "Recording", "record_command"]
+__all__ = ["DEFAULT_CONTEXTS", "STATEDUMP", "Recording", "record_command"]
 
 #: How many programs one line names.
 _MAX_NAMED = 4
 DEFAULT_CONTEXTS = ("vpid", "vtid", "procname")
+#: What nobody's program emits: the state of a process, when it registers.
+STATEDUMP = "lttng_ust_statedump:*"
 _SAID_BY = re.compile(r"^(ust-consumerd\[\d+\]|consumer): ")
 
 
@@ -60,7 +62,7 @@ def record_command(
     command: Sequence[str],
     *,
     output: str | os.PathLike[str] | None = None,
-    events: Sequence[str] = ("*",),
+    events: Sequence[str] = (),
     channel: ChannelOptions | None = None,
     contexts: Sequence[str] = DEFAULT_CONTEXTS,
     warn: Callable[[str], None] | None = None,
@@ -81,7 +83,8 @@ def record_command(
     output : path, optional
         Directory of the trace: absent or empty. Default: below ``~/lttng-traces``.
     events : sequence of str
-        Patterns of event names.
+        Patterns of event names. None: whatever the programs emit, without the state dumps
+        (the libraries each has loaded) that open a trace of all events.
     channel : ChannelOptions, optional
         Buffer sizes.
     contexts : sequence of str
@@ -229,6 +232,8 @@ def _configure(
         warnings += session.add_context(contexts, "channel0")
     for pattern in dict.fromkeys(events):
         warnings += session.enable_event(pattern, "channel0")
+    if not events:
+        warnings += session.enable_event("*", "channel0", exclusions=[STATEDUMP])
     for line in warnings:
         note(line)
 
@@ -273,6 +278,8 @@ def _why_empty(
         # Without a packet the output took nothing, and that was said.
         if without_calls is not None:
             return without_calls
+        if not events:
+            return f"{program.name} registered and emitted no event"
         return f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is"
     return ""
 
