@@ -161,6 +161,34 @@ def test_descriptors_of_refused_commands_are_closed(daemon: FakeRegistry) -> Non
     assert len(os.listdir("/proc/self/fd")) == len(before) + 2
 
 
+def test_only_channels_of_data_and_rules_for_tracepoints(daemon: FakeRegistry) -> None:
+    session = daemon.session()
+    made = daemon.make_channel(session)
+    for command, values in (
+        # 1 would be metadata; a probe of the kernel.
+        (
+            application.channel(session, made.blob, daemon.pipe()),
+            struct.pack("<Qi", len(made.blob), 1),
+        ),
+        (application.event(made.handle, "*"), struct.pack("<i", 1)),
+    ):
+        head, *rest = command.steps
+        raw = head.data[:40] + values + head.data[40 + len(values) :]
+        fds = [os.dup(fd) for step in rest for fd in step.fds]
+        data = b"".join(step.data for step in rest if not step.fds)
+        assert daemon.raw(raw, data, fds)[:2] == INVALID
+
+
+def test_a_registry_that_left_has_no_part_in_what_follows(
+    process: Process, daemon: FakeRegistry
+) -> None:
+    daemon.recording()
+    daemon.dispatcher.close()
+    assert process.listeners == []
+    assert not declare(process, "shop:order").native.enabled
+    daemon.dispatcher.close()
+
+
 def test_flush_closes_the_packet_being_written(process: Process, daemon: FakeRegistry) -> None:
     order = declare(process, "shop:order", number=u32)
     _, made = daemon.recording("shop:*")
