@@ -93,7 +93,8 @@ def test_every_context_beside_a_c_program(apps: Apps, first: str) -> None:
 def test_the_state_dump_is_that_of_liblttng_ust_in_the_same_process(rundir: Rundir) -> None:
     path = program(rundir.home, PROVIDER)
     command = ["env", "LD_PRELOAD=liblttng-ust.so.1", *rundir.user.python(path)]
-    result = rundir.drtrace("record", "-o", rundir.home / "trace", "--", *command)
+    events = ("-e", "lttng_ust_statedump:*")
+    result = rundir.drtrace("record", *events, "-o", rundir.home / "trace", "--", *command)
     assert result.returncode == 0, result.stderr
     dumps: dict[str, list[str]] = defaultdict(list)
     pattern = re.compile(r" (lttng_ust_statedump:\w+: ).*vtid = (\d+),.*\}, (\{.*\})$")
