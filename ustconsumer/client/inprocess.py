@@ -102,8 +102,8 @@ class RecordedTrace:
         if self._path is not None:
             raise UsageError("a recording is made once: call record() for another")
         self._pid = os.getpid()
-        with ExitStack() as stack:
-            self._path = path = self._place(stack)
+        with ExitStack() as undo, ExitStack() as stack:
+            self._path = path = self._place(undo)
             try:
                 rundir = shared.acquire(self._children)
                 stack.callback(self._release)
@@ -117,7 +117,9 @@ class RecordedTrace:
                 self._path = None
                 raise
             self._session = session
+            stack.enter_context(shared.unfinished(self))
             self._cleanup = stack.pop_all()
+            undo.pop_all()
 
     def stop(self) -> None:
         """Record no more; the trace is complete. What ``with`` does at its end.
@@ -127,9 +129,11 @@ class RecordedTrace:
         """
         session, self._session = self._session, None
         cleanup, self._cleanup = self._cleanup, None
-        if session is None or cleanup is None or os.getpid() != self._pid:
+        if session is None or cleanup is None:
             return
         with cleanup:
+            if os.getpid() != self._pid:
+                return
             self.warnings += session.stop()
             self._totals = count(session)
             self.warnings += session.destroy()
@@ -152,11 +156,11 @@ class RecordedTrace:
                 raise
             error.add_note(f"and the recording failed: {problem}")
 
-    def _place(self, stack: ExitStack) -> Path:
+    def _place(self, undo: ExitStack) -> Path:
         """Return the directory of the trace, made, and not there again if we fail."""
         if self._output is not None:
             made = claim(self._output)
-            stack.callback(unclaim, made)
+            undo.callback(unclaim, made)
             return self._output
         place = Path(tempfile.mkdtemp(prefix="drtrace-trace-"))
         shared.keep(place)
@@ -172,6 +176,8 @@ class RecordedTrace:
             self.warnings += session.enable_event(pattern, _CHANNEL, exclusions=self._excluded)
 
     def _release(self) -> None:
+        if os.getpid() != self._pid:
+            return
         self.warnings += shared.release(self._children)
 
     # -- what was recorded -------------------------------------------------------------------

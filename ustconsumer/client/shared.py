@@ -8,19 +8,29 @@ those of the children it forks, are registered with it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.output import OUTER_HOME
 from ustconsumer.client.program import environment
 from ustconsumer.tracer import listener
 
-__all__ = ["SharedRegistry", "shared"]
+__all__ = ["Recording", "SharedRegistry", "shared"]
 
 _HOME = "LTTNG_HOME"
+
+
+class Recording(Protocol):
+    """What uses the registry."""
+
+    def stop(self) -> None:
+        """End it; raises nothing but exceptions."""
 
 
 class SharedRegistry:
@@ -33,6 +43,7 @@ class SharedRegistry:
         self._leading = 0
         #: what the environment had instead
         self._before: dict[str, str | None] = {}
+        self._unfinished: list[Recording] = []
         self._temporary: set[Path] = set()
         self._watching = False
 
@@ -74,6 +85,15 @@ class SharedRegistry:
                 if not self._leading:
                     self._lead_back()
             return [] if self._users else self._end()
+
+    @contextlib.contextmanager
+    def unfinished(self, recording: Recording) -> Iterator[None]:
+        """Have a recording stopped when the process ends, unless it is over by then."""
+        self._unfinished.append(recording)
+        try:
+            yield
+        finally:
+            self._unfinished.remove(recording)
 
     def keep(self, place: Path) -> None:
         """Have `remove` called for a directory when this process ends, at the latest."""
@@ -125,6 +145,10 @@ class SharedRegistry:
 
     def _at_exit(self) -> None:
         """Complete the traces of those who did not."""
+        for recording in tuple(self._unfinished):
+            # Nobody is there any more who could be told.
+            with contextlib.suppress(Exception):
+                recording.stop()
         with self._lock:
             if self._registry is not None:
                 self._end()
