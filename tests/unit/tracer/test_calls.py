@@ -137,6 +137,24 @@ def test_exceptions(read: Read) -> None:
     ]
 
 
+def endless() -> None:
+    endless()
+
+
+def test_recursion_without_end(read: Read) -> None:
+    for _ in range(2):
+        with trace_calls(endless, add), pytest.raises(RecursionError):
+            endless()
+    lines = read()
+    assert lines.count("call endless") > 1000
+    if MONITORED:
+        assert lines.count("call endless") == lines.count("return endless RecursionError")
+    # Before, the interpreter forgets a profile function that it has no room to call.
+    with trace_calls(add):
+        add(1, 2)
+    assert read()[-2:] == ["call add", "return add"]
+
+
 def test_generators(read: Read) -> None:
     with trace_calls(values):
         generator: Any = values()
