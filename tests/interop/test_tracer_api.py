@@ -157,6 +157,27 @@ def test_levels_of_logging_under_lttng(options: list[str], levels: list[str]) ->
     assert re.findall(r" level = (\d+)", " ".join(lines)) == levels
 
 
+def anonymous(lines: list[str]) -> list[str]:
+    """Without what differs from run to run: path, processor, process, time."""
+    return [re.sub(r"\d{12,}", "N", re.sub(r'"/[^"]*/', '"/', line)) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("fact.py", ["--python-calls", "__main__"]), ("shop.py", ["-e", "shop:*,python:*"])],
+)
+def test_the_page_for_users_is_true(rundir: Rundir, name: str, options: list[str]) -> None:
+    page = (TREE / "docs" / "tracing-python.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    at = next(at for at, (_, text) in enumerate(blocks) if f"-- python {name}\n" in text)
+    (language, source), (_, output) = blocks[at - 1 : at + 1]
+    assert language == "python"
+    told = [short(line) for line in output.splitlines() if line.startswith("[")]
+    lines, warnings = record(rundir, options, program(rundir, source, name))
+    assert warnings.strip() in ("", "card 4711 refused")
+    assert anonymous(lines) == anonymous(told)
+
+
 # -- calls of programs that know nothing of it ------------------------------------------------
 
 
