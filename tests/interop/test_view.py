@@ -92,7 +92,7 @@ def recorded(apps: Apps, tmp_path_factory: pytest.TempPathFactory) -> Path:
             lttng("add-context", "--userspace", "--channel=contexts", f"--type={name}")
         lttng("add-context", "--userspace", "--channel=small", "--type=procname")
         lttng("start")
-        for rounds in ("3", "40"):
+        for rounds in ("3", "9"):
             assert lttng.rundir.run([apps.fields, rounds]).returncode == 0
         lttng("stop")
         lttng("destroy")
@@ -106,7 +106,7 @@ def recorded(apps: Apps, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
 def test_real_lttng(recorded: Path, options: tuple[str, ...]) -> None:
     printed = check(recorded, *options)
-    assert printed.stdout.count(b" fields:" if not options else b"fields:") > 28 * 3 * 43 * 2
+    assert printed.stdout.count(b" fields:" if not options else b"fields:") > 28 * 3 * 12 * 2
 
 
 @with_recorded
@@ -410,10 +410,13 @@ def test_a_trace_that_is_being_written(apps: Apps, rundir: Rundir) -> None:
         session.enable_event("flood:*")
         session.start()
         assert rundir.run([apps.flood, "100000"]).returncode == 0
-        until(lambda: any(path.stat().st_size for path in trace.rglob("channel*_*")), "written")
-        seen = view(trace)
-        assert seen.status == 0, seen.stderr
-        assert b" flood:tick: " in seen.stdout
+
+        def readable() -> bool:
+            # A packet may be there in part, or just before what describes it.
+            seen = view(trace)
+            return seen.status == 0 and b" flood:tick: " in seen.stdout
+
+        until(readable, "events are in the trace")
         session.stop()
         session.destroy()
     check(trace)
