@@ -206,10 +206,14 @@ class Listener:
             self._suspended += 1
         return self._stop(_BOUND)
 
-    def resume(self) -> None:
-        """After a fork, in the parent: go on with the same connections."""
+    def resumed(self) -> None:
+        """Take note that a fork is over, in the parent: `relaunch` follows."""
         with self._guard:
             self._suspended -= 1
+
+    def relaunch(self) -> None:
+        """Go on with the same connections, unless another thread is forking."""
+        with self._guard:
             if self._suspended or self._over or self._process is None:
                 return
             # It may have been too busy to stop, and then need not.

@@ -393,21 +393,49 @@ def test_child_holds_no_socket_of_its_parent(rundir: Rundir, daemon: FakeDaemon)
 
 
 def test_no_thread_while_forking(rundir: Rundir, daemon: FakeDaemon) -> None:
-    """Python 3.12 warns of threads, by what the kernel counts after the first handlers."""
-    puppet = program(rundir, "-W", "error::DeprecationWarning")
-    puppet.do("seen = []\nos.register_at_fork(after_in_child=lambda: None)")
+    """Python 3.12 warns of threads: 3.12 counts before the handlers of the parent, 3.13 after."""
+    puppet = program(rundir, "-W", "always")
+    puppet.do("seen = []\ndef see(when):\n    seen.append((when, len(tasks())))")
     # Handlers before run last come first served: this one runs when ours has ended.
-    puppet.do("os.register_at_fork(before=lambda: seen.append(('early', len(tasks()))))")
+    puppet.do("os.register_at_fork(before=lambda: see('early'))")
     link = registered(daemon, puppet)
-    puppet.do("os.register_at_fork(before=lambda: seen.append(('late', len(tasks()))))")
-    puppet.begin(
-        "pid = os.fork()\nif pid == 0:\n    os._exit(0)\nos.waitpid(pid, 0)\nanswer = seen"
+    puppet.do(
+        "os.register_at_fork(before=lambda: see('late'), after_in_parent=lambda: see('parent'))"
     )
-    daemon.register().done()
-    assert puppet.answer() == [("late", 2), ("early", 1)]
-    assert puppet.eval("len(tasks())") == 2
+    for _ in range(2):
+        puppet.begin(
+            "pid = os.fork()\nif pid == 0:\n    os._exit(0)\nsee('after')\nos.waitpid(pid, 0)"
+        )
+        daemon.register().done()
+        puppet.answer()
+        assert puppet.eval("seen") == [("late", 2), ("early", 1), ("parent", 1), ("after", 2)]
+        puppet.do("seen.clear()")
     assert application.reply_version(link.do(application.tracer_version())) == "2.13.5"
     puppet.close()
+
+
+def test_fork_in_another_thread(rundir: Rundir, daemon: FakeDaemon) -> None:
+    """The main thread, which waits for that thread, starts nothing meanwhile."""
+    puppet = program(rundir)
+    link = registered(daemon, puppet)
+    puppet.do("import threading\ngo = threading.Event()")
+    puppet.begin(
+        """
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    go.wait()
+thread = threading.Thread(target=fork)
+thread.start()
+"""
+    )
+    daemon.register().done()
+    puppet.answer()
+    puppet.begin("thread.join()")
+    assert application.reply_version(link.do(application.tracer_version())) == "2.13.5"
+    puppet.process.kill()
 
 
 def test_forks_of_several_threads(rundir: Rundir) -> None:
