@@ -141,6 +141,10 @@ def test_few_descriptors(tmp_path: Path) -> None:
     files = Files(limit=4)
     for number, path in [*enumerate(paths), *enumerate(paths)]:
         assert files.read(str(path), 0, 1) == bytes([number])
+        # The one that is used all the time stays open.
+        assert files.read(str(paths[0]), 0, 1) == b"\0"
+        if path != paths[0]:
+            assert list(files._open)[-2:] == [str(path), str(paths[0])]
         assert len(set(os.listdir("/proc/self/fd")) - before) <= 4 + 1  # and that of the listing
     files.close()
     assert set(os.listdir("/proc/self/fd")) == before

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from collections.abc import Iterable
@@ -225,6 +226,21 @@ def test_a_clock_that_does_not_count_nanoseconds(tmp_path: Path) -> None:
     expected = Clock("monotonic", 1000, OFFSET).nanoseconds(7)
     assert [event.timestamp for event in Trace(tmp_path)] == [expected]
     assert expected == OFFSET * 10**6 + 7 * 10**6
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    streams(tmp_path / "t", {"a": (0, [1, 2]), "b": (0, [1, 2])})
+    before = os.listdir("/proc/self/fd")
+    trace = Trace(tmp_path)
+    assert os.listdir("/proc/self/fd") == before
+    events = iter(trace)
+    next(events)
+    assert len(os.listdir("/proc/self/fd")) > len(before)
+    del events
+    assert os.listdir("/proc/self/fd") == before
+    assert len(list(trace)) == 4
+    assert len(list(trace.losses())) == 0
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_one_packet_at_a_time(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.handmade import UUID, Packet, tick, write_ticks
 
+from ustconsumer.ctf.datapackets import Files
 from ustconsumer.ctf.traces import SingleTrace, find
 from ustconsumer.errors import DecodeError, UsageError
 
@@ -47,7 +48,16 @@ def test_everything_below(tmp_path: Path) -> None:
     assert [files(trace) for trace in found] == [{(0, 0): ["c_0"]}] * 4
     # The trace's own directory, and several at a time; each once.
     first, second, *_ = (tmp_path / place for place in places)
-    assert [trace.directory for trace in find(second, first, second)] == [str(first), str(second)]
+    assert [trace.directories for trace in find(second, first, second)] == [
+        (str(first),),
+        (str(second),),
+    ]
+
+
+def test_nothing_below_a_trace(tmp_path: Path) -> None:
+    write_ticks(tmp_path / "t", c_0=[Packet(0, 9)])
+    write_ticks(tmp_path / "t" / "index", OTHER, c_0=[Packet(0, 9)])
+    assert [trace.directory for trace in find(tmp_path)] == [str(tmp_path / "t")]
 
 
 def test_streams_and_their_files(tmp_path: Path) -> None:
@@ -86,6 +96,21 @@ def test_chunks_are_one_trace(tmp_path: Path) -> None:
     assert sorted(trace.declared.streams) == [0, 1]
     assert files(trace) == {(0, 0): ["../c/c_0", "c_0", "../b/c_0"], (1, 0): ["../b/d_0"]}
     assert [packet.sequence for packet in trace.streams[0].packets()] == [0, 1, 2, 3]
+
+
+def test_packets_in_many_files(tmp_path: Path) -> None:
+    """Files wait for their time, and overlap as snapshots of a buffer do."""
+    packets = [Packet(10 * at, 10 * at + 9, b"", 0, 0, at) for at in range(40)]
+    for at in range(38):
+        write_ticks(tmp_path / f"{at:02}", c_0=packets[at : at + 3])
+    (trace,) = find(tmp_path)
+    files = Files()
+    for number, packet in enumerate(trace.streams[0].packets(files)):
+        assert packet.sequence == number
+        # No file that begins later has been looked at.
+        assert max(files._open) <= str(tmp_path / f"{number:02}" / "c_0")
+    assert number == 39
+    files.close()
 
 
 def test_packets_that_overlap(tmp_path: Path) -> None:
