@@ -4,6 +4,7 @@
 What lives where:
 
 - ``attach``: read a session's packets as numpy views (`ustconsumer.consumer`)
+- ``open_trace``: the events of what was recorded (`ustconsumer.ctf.reading`)
 - ``record``: record this process for the time of a block (`ustconsumer.client.inprocess`)
 - ``record_command``: run a command and record it (`ustconsumer.client.record`)
 - ``connect``, ``Session``: control a registry (`ustconsumer.client`)
@@ -26,8 +27,18 @@ if TYPE_CHECKING:
     from ustconsumer.client.registry import connect as connect
     from ustconsumer.client.session import Session as Session
     from ustconsumer.consumer.attach import attach as attach
+    from ustconsumer.ctf.reading import open_trace as open_trace
 
-__all__ = ["Session", "__version__", "attach", "connect", "errors", "record", "record_command"]
+__all__ = [
+    "Session",
+    "__version__",
+    "attach",
+    "connect",
+    "errors",
+    "open_trace",
+    "record",
+    "record_command",
+]
 
 __version__ = "0.1.0"
 
@@ -36,6 +47,7 @@ _HOMES = {
     "Session": "ustconsumer.client.session",
     "attach": "ustconsumer.consumer",
     "connect": "ustconsumer.client.registry",
+    "open_trace": "ustconsumer.ctf.reading",
     "record": "ustconsumer.client.inprocess",
     "record_command": "ustconsumer.client.record",
 }

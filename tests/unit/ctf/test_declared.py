@@ -191,6 +191,18 @@ def test_metadata_that_grows() -> None:
     assert declarations.finish() is trace
 
 
+def test_text_cut_anywhere() -> None:
+    text = STREAM + r' /* c */ event { id = 0x0; name = "\"é"; stream_id = 3; }; // d' + "\n"
+    raw = (text + "env { a = 012; };").encode()
+    for at in range(len(raw)):
+        declarations = Declarations()
+        for part in (HEADER.encode(), raw[:at], raw[at:]):
+            declarations.add(part)
+        trace = declarations.finish()
+        assert trace.events[3][0].name == '"é'
+        assert trace.env["a"] == 10
+
+
 #: The end of `HEADER` is at column 1 of the line after its last.
 LINE = HEADER.count("\n") + 1
 
