@@ -235,7 +235,9 @@ if __name__ == "__main__":
 def test_calls_of_a_program_and_its_children(rundir: Rundir) -> None:
     path = program(rundir, CALLS)
     command = rundir.user.python(path)
-    options = ["-o", rundir.home / "trace", "--python-calls", "__main__", "__mp_main__"]
+    # What multiprocessing starts to look after its resources outlives the program a little.
+    options = ["--wait-all", "-o", rundir.home / "trace"]
+    options += ["--python-calls", "__main__", "__mp_main__"]
     result = rundir.drtrace("record", *options, "--", *command)
     assert (result.returncode, result.stderr) == (0, "")
     summary = Summary(result.stdout)

@@ -61,7 +61,7 @@ def test_status_and_last_lines(
         (
             [],
             {
-                "events": ["*"],
+                "events": [],
                 "contexts": ("vpid", "vtid", "procname"),
                 "channel": ChannelOptions(),
                 "wait_all": False,

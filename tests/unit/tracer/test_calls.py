@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.tracing import FakeRegistry
 
-from ustconsumer.tracer import calls, trace_calls
+from ustconsumer.tracer import calls, chosen, trace_calls
 from ustconsumer.tracer.process import Process
 
 MONITORED = sys.version_info >= (3, 12)
@@ -180,6 +180,22 @@ def test_a_generator_that_an_exception_leaves(read: Read) -> None:
     ]
 
 
+def plain() -> Iterator[int]:
+    yield 1
+
+
+def test_a_generator_that_an_exception_leaves_at_once(read: Read) -> None:
+    with trace_calls(plain):
+        generator: Any = plain()
+        next(generator)
+        with pytest.raises(ValueError, match="no"):
+            generator.throw(ValueError("no"))
+    assert read() == [
+        *("call plain", "yield plain"),
+        *("resume plain", f"return plain {named('ValueError')}"),
+    ]
+
+
 async def leaf() -> None:
     await asyncio.sleep(0)
 
@@ -337,15 +353,24 @@ def test_no_target(program: Process, target: object) -> None:
         trace_calls(target)
 
 
-def test_functions_without_end_are_forgotten(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ustconsumer.tracer import chosen
-
-    monkeypatch.setattr(chosen, "_MOST", 5)
+def test_functions_that_are_gone(read: Read) -> None:
+    """A new function may be where an old one was."""
     with trace_calls("shop"):
-        for number in range(20):
+        for number in range(200):
             make("shop", f"def f{number}(): return 1").__dict__[f"f{number}"]()
-    # The module's own code is a call as well.
-    assert len(read()) == 20 * 4
+    names = [line.removeprefix("call ") for line in read() if line.startswith("call shop.f")]
+    assert names == [f"shop.f{number}" for number in range(200)]
+
+
+def test_functions_without_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen, "_MOST", 5)
+    known = chosen.Known(chosen.Chosen(()))
+    for number in range(20):
+        code = compile("1", f"f{number}", "exec")
+        place = known.learn(code, 1)
+        assert place == (f"{NAME}<module>", f"f{number}", 1)
+        assert known.places[id(code)] == place
+        assert len(known.places) <= 5
 
 
 def test_the_listener_is_not_the_program(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,21 @@ def test_threads_count_together(recorder: FakeRegistry) -> None:
     assert values == list(range(2, 8001, 2))
 
 
+def test_one_thread_at_a_time(program: Process) -> None:
+    length = Provider("shop").counter("queue_length")
+    threads = [
+        threading.Thread(target=length.add, args=(2,)),
+        threading.Thread(target=length.set, args=(2,)),
+    ]
+    for thread in threads:
+        with length._lock:
+            thread.start()
+            thread.join(0.1)
+            assert thread.is_alive()
+        thread.join()
+    assert length.value == 2
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_counts_though_another_thread_was_counting(program: Process) -> None:
     length = Provider("shop").counter("queue_length")
