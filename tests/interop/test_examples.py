@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from helpers.peers import need_namespaces
 from helpers.rundir import Rundir
-
-pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What differs between any two runs and machines: times, host, CPUs, ids.
@@ -19,17 +20,92 @@ VARIES = re.compile(r"^\[[^]]*\] \([^)]*\) \S+ |cpu_id = \d+|(?<=pid = )\d+|(?<=
 TOTALS = re.compile(r"\d+ packets?, \d+ bytes, \d+\.\d+ s")
 
 
-def screen() -> tuple[list[str], list[str]]:
-    """Return the commands of the README's first screen and the lines they print."""
+def blocks() -> list[tuple[list[str], list[str]]]:
+    """Return the commands of each console block of the README, and the lines they print."""
     readme = (ROOT / "README.md").read_text()
-    block = readme.partition("```console\n")[2].partition("```")[0].splitlines()
-    commands = [line[2:].partition("  #")[0] for line in block if line.startswith("$ ")]
-    return commands, [line for line in block if not line.startswith("$ ")]
+    found = []
+    for text in re.findall(r"```console\n(.*?)```", readme, re.DOTALL):
+        lines = text.splitlines()
+        commands = [line[2:].partition("  #")[0] for line in lines if line.startswith("$ ")]
+        found.append((commands, [line for line in lines if not line.startswith("$ ")]))
+    return found
 
 
-def test_the_first_screen_of_the_readme(user_rundir: Rundir) -> None:
-    (install, compile_, record, view), printed = screen()
-    assert install == "pip install ."
+#: Runs the rest of its arguments where nothing of LTTng or babeltrace2 is to be seen.
+HIDE = """
+set -e
+place=$1; shift
+mount -t tmpfs tmpfs "$place"
+for directory in /usr/bin /usr/lib /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/lib; do
+    [ -d "$directory" ] && [ ! -L "$directory" ] || continue
+    ls "$directory" | grep -E 'lttng|babeltrace' >/dev/null || continue
+    layer=$place/$(echo "$directory" | tr / _)
+    mkdir "$layer" "$layer/upper" "$layer/work"
+    mount -t overlay -o "lowerdir=$directory,upperdir=$layer/upper,workdir=$layer/work" \\
+        overlay "$directory"
+    find "$directory" -maxdepth 1 \\( -name '*lttng*' -o -name '*babeltrace*' \\) -exec rm -rf {} +
+done
+exec "$@"
+"""
+
+
+def without_lttng(rundir: Rundir, command: list[str]) -> str:
+    """Run a command with LTTng's packages hidden; return what it printed."""
+    place = rundir.home / "hidden"
+    place.mkdir(exist_ok=True)
+    own_mounts = ("-m",) if os.getuid() == 0 else ("-cm", "--keep-caps")
+    need_namespaces(*own_mounts)
+    hide = ["unshare", *own_mounts, "bash", "-c", HIDE, "hide", str(place)]
+    result = subprocess.run(
+        [*hide, *command], env=rundir.env, cwd=rundir.home, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_the_first_minute_with_nothing_of_lttng(user_rundir: Rundir) -> None:
+    """The README's first commands, twice, where no package of LTTng's is installed."""
+    (install, view), printed = blocks()[0]
+    *set_up, record = install.split(" && ")
+    assert set_up == ["python3 -m venv venv", ". venv/bin/activate", "pip install ."]
+    names = without_lttng(user_rundir, ["sh", "-c", "ls /usr/bin /usr/lib/*/; ldconfig -p"])
+    assert "bash" in names
+    assert "babeltrace2\n" not in names
+    assert "\nliblttng" not in names
+    for _ in range(2):
+        python, example = shlex.split(record)[-2:]
+        assert (python, example) == ("python", "examples/hello.py")
+        # Without what makes the tester that user: drtrace is it already.
+        program = [*user_rundir.user.python()[-2:], str(ROOT / example)]
+        told = without_lttng(user_rundir, user_rundir.drtrace_argv("record", "--", *program))
+        hello, summary, directory = told.splitlines()
+        assert (hello, directory.rpartition("/")[0]) == (
+            printed[0],
+            str(user_rundir.home / "lttng-traces"),
+        )
+        assert TOTALS.sub("", summary) == TOTALS.sub("", printed[1])
+        # The newest one.
+        assert view == "drtrace view | head -n 3"
+        lines = without_lttng(user_rundir, user_rundir.drtrace_argv("view")).splitlines()
+        assert len(lines) == 300
+        assert [short(line) for line in lines[:3]] == [short(line) for line in printed[3:]]
+        time.sleep(1.1)  # directories are named after the second
+
+
+def test_what_the_readme_shows_of_the_program() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+    assert shown in (ROOT / "examples" / "hello.py").read_text()
+
+
+def short(line: str) -> str:
+    """Return a line of `view` without what differs between runs and machines."""
+    return re.sub(r'procname = "[^"]*"', "", VARIES.sub("", line))
+
+
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_a_c_program_as_in_the_readme(user_rundir: Rundir) -> None:
+    (compile_, record, view), printed = blocks()[1]
     home = user_rundir.home
     build = compile_.replace("examples", str(ROOT / "examples")).split()
     build[build.index("-o") + 1] = str(home / "shop")
