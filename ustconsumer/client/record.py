@@ -246,6 +246,8 @@ def _variables(wanted: Mapping[str, str], channel: ChannelOptions) -> dict[str, 
 
 
 def _left_running(left: Sequence[AppInfo], wait_all: bool) -> str:
+    # A Python with our tracer that also loads liblttng-ust is registered twice.
+    left = list({app.pid: app for app in left}.values())
     shown = [f"{app.name} (pid {app.pid})" for app in left[:_MAX_NAMED]]
     if len(left) > len(shown):
         shown.append("...")

@@ -10,6 +10,7 @@ import pytest
 
 from ustconsumer.client import record
 from ustconsumer.client.totals import Totals
+from ustconsumer.protocol.control import AppInfo
 
 
 class Registry:
@@ -70,3 +71,18 @@ def test_why_no_call_was_recorded(totals: Totals) -> None:
         "none was called"
     )
     assert record._why_empty(totals, [], program, ["python:*"], "") == ""
+
+
+def test_who_is_left_is_named_once() -> None:
+    """A process with both tracers, the C library's and ours, is registered twice."""
+    apps = [
+        AppInfo(
+            **{"pid": pid, "ppid": 1, "uid": 0, "gid": 0, "name": "python", "abi": "9", "bits": 64},
+            **{"tracer": "2.13", "state": "registered", "sessions": []},
+        )
+        for pid in (7, 7, 8)
+    ]
+    assert record._left_running(apps[:2], True) == (
+        "1 program is still running and recorded no more, python (pid 7)"
+    )
+    assert record._left_running(apps, False).startswith("2 programs are still running")
