@@ -77,8 +77,16 @@ def test_who_is_left_is_named_once() -> None:
     """A process with both tracers, the C library's and ours, is registered twice."""
     apps = [
         AppInfo(
-            **{"pid": pid, "ppid": 1, "uid": 0, "gid": 0, "name": "python", "abi": "9", "bits": 64},
-            **{"tracer": "2.13", "state": "registered", "sessions": []},
+            pid=pid,
+            ppid=1,
+            uid=0,
+            gid=0,
+            name="python",
+            abi="9",
+            bits=64,
+            tracer="2.13",
+            state="registered",
+            sessions=[],
         )
         for pid in (7, 7, 8)
     ]
