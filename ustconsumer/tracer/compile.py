@@ -505,13 +505,22 @@ class _Compiler:
         field, text = (left, right) if left.literal is None else (right, left)
         if field.literal is not None or text.literal is None or text.literal.plain is None:
             return None
-        if name not in ("EQ", "NE"):
-            return None
-        plain = self._constant(text.literal.plain)
-        if text.literal.prefix:
-            match = f"{field.code}.startswith({plain})"
-            return match if name == "EQ" else f"(not {match})"
-        return f"({field.code} {'==' if name == 'EQ' else '!='} {plain})"
+        plain, code = text.literal.plain, field.code
+        if name in ("EQ", "NE"):
+            if text.literal.prefix:
+                match = f"{code}.startswith({self._constant(plain)})"
+                return match if name == "EQ" else f"(not {match})"
+            return f"({code} {_SIGNS[name]} {self._constant(plain)})"
+        # No more of the field than decides. A star is equal to any rest.
+        length = len(plain) + (not text.literal.prefix)
+        order = self._constant(operations.SIGNED_BYTES)
+        codes = [
+            f"{code}[:{length}].translate({order})",
+            self._constant(plain.translate(operations.SIGNED_BYTES)),
+        ]
+        if field is right:
+            codes.reverse()
+        return f"({codes[0]} {_SIGNS[name]} {codes[1]})"
 
     def _rshift(self, step: Step) -> None:
         right, left = self._pop(), self._pop()

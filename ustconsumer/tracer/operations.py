@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ustconsumer.tracer.rules import glob
-
 __all__ = [
     "COMPARISONS",
+    "SIGNED_BYTES",
     "Glob",
     "Literal",
     "bits",
@@ -22,6 +21,8 @@ __all__ = [
 _MASK = (1 << 64) - 1
 _HALF = 1 << 63
 _STAR, _ESCAPED = -1, 256
+#: For `bytes.translate`: signed bytes in the order of unsigned ones.
+SIGNED_BYTES = bytes(byte ^ 0x80 for byte in range(256))
 
 
 def signed(value: int) -> int:
@@ -79,15 +80,34 @@ class Literal:
 
 
 class Glob:
-    """A pattern with stars anywhere."""
+    """A pattern with stars anywhere; a backslash escapes any character."""
 
     def __init__(self, raw: bytes):
-        # Byte for byte: a character of a pattern is a byte here.
-        self._pattern = raw.decode("latin-1")
+        pieces = [bytearray()]
+        for token in _tokens(raw):
+            if token == _STAR:
+                pieces.append(bytearray())
+            else:
+                # A backslash at the very end is a NUL then: no text has one.
+                pieces[-1].append(token & 0xFF)
+        self._first = bytes(pieces[0])
+        self._last = bytes(pieces[-1]) if len(pieces) > 1 else None
+        self._middle = [bytes(piece) for piece in pieces[1:-1] if piece]
 
     def matches(self, text: bytes) -> bool:
         """Return whether text matches the whole pattern."""
-        return glob(self._pattern, text.decode("latin-1"))
+        first, last = self._first, self._last
+        if last is None:
+            return text == first
+        at, end = len(first), len(text) - len(last)
+        if end < at or not text.startswith(first) or not text.endswith(last):
+            return False
+        for piece in self._middle:
+            # The first place is as good as any: what is left after it is longest.
+            at = text.find(piece, at, end) + len(piece)
+            if at < len(piece):
+                return False
+        return True
 
 
 def _tokens(raw: bytes) -> list[int]:
