@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import random
+import re
+import shutil
 import struct
 import tracemalloc
 from collections.abc import Iterable
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import captured
-from helpers.handmade import OFFSET, UUID, Packet, description, tick, write_ticks
+from helpers.handmade import OFFSET, UUID, Packet, description, tick, write, write_ticks
 
 import ustconsumer.ctf
 from ustconsumer.ctf.classes import Clock
@@ -265,3 +268,44 @@ def test_one_packet_at_a_time(tmp_path: Path) -> None:
         tracemalloc.stop()
     # Two at a time where one ends and the next begins, of 20.
     assert peak < 6 * count * len(tick(0, 0))
+
+
+@pytest.mark.repeat(ci=150, soak=20000)
+def test_damaged_traces(repeat: int, tmp_path: Path) -> None:
+    """Are read, or refused with a reason."""
+    reasons = []
+    for seed in range(repeat):
+        choose = random.Random(seed)  # noqa: S311 (the same for a seed)
+        write(tmp_path / "t", seed % 20)
+        for name in choose.sample(("metadata", "channel0_3"), choose.choice((1, 1, 2))):
+            raw = bytearray((tmp_path / "t" / name).read_bytes())
+            for _ in range(choose.randint(1, 3)):
+                damage(choose, raw)
+            (tmp_path / "t" / name).write_bytes(raw)
+        try:
+            for _ in Trace(tmp_path):
+                pass
+        except DecodeError as error:
+            reasons.append(str(error))
+        shutil.rmtree(tmp_path / "t")
+    assert repeat // 2 < len(reasons) < repeat
+    assert all(reason.startswith(str(tmp_path / "t")) for reason in reasons)
+
+
+def damage(choose: random.Random, raw: bytearray) -> None:
+    # Headers and declarations, too, not only values of events.
+    at = choose.randrange(min(len(raw), choose.choice((100, 1000, len(raw)))))
+    match choose.randrange(5):
+        case 0:
+            raw[at] = choose.randrange(256)
+        case 1:
+            del raw[at : at + choose.randrange(1, 20)]
+        case 2:
+            raw[at:at] = raw[choose.randrange(len(raw)) :][: choose.randrange(30)]
+        case 3:
+            raw[at : at + 8] = choose.choice((b"\xff", b"\0")) * 8
+        case _:
+            numbers = [match.span() for match in re.finditer(rb"\b\d+\b", raw)]
+            start, end = choose.choice(numbers) if numbers else (at, at)
+            number = choose.choice((0, 1, 7, 65, 1 << 28, 1 << 31, (1 << 64) - 1, 1 << 64))
+            raw[start:end] = str(number).encode()
