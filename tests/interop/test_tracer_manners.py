@@ -305,7 +305,8 @@ while len(ready) < 4:
 
 
 @pytest.mark.peers("lttng-ust-headers")
-def test_both_tracers_in_one_process(user_rundir: Rundir) -> None:
+@pytest.mark.repeat(ci=1, soak=6)
+def test_both_tracers_in_one_process(user_rundir: Rundir, repeat: int) -> None:
     """They wake at the same time, have one pid, and are two applications."""
     puppet = Puppet(user_rundir)
     # Not before it is the user: liblttng-ust aborts programs that change that.
@@ -317,7 +318,7 @@ def test_both_tracers_in_one_process(user_rundir: Rundir) -> None:
     environment = Path(f"/proc/{puppet.pid}/environ")
     until(lambda: b"LD_PRELOAD" in environment.read_bytes(), "it is its successor")
     puppet.do(PROVIDER)
-    for turn in range(3):
+    for turn in range(repeat):
         with running_registry(user_rundir, private=False) as registry:
             until(
                 lambda r=registry: [a.pid for a in r.client.applications()] == [puppet.pid] * 2,  # type: ignore[misc]

@@ -191,7 +191,6 @@ class Connection:
             self._dispatcher = Dispatcher(process, self._notify)
         finally:
             process.lock.release()
-        self._left: list[int] = []
         self._serving = self._serve()
 
     def watch(self, poll: select.poll) -> None:
@@ -239,15 +238,9 @@ class Connection:
             self._serving.close()
         self._command.close()
         self._notify.sock.close()
-        for fd in (*self._fds, *self._left):
+        for fd in self._fds:
             os.close(fd)
         self._fds = []
-        self._left = []
-
-    def leave_open(self) -> None:
-        """Let the end of the process close the sockets: that of their objects would be told."""
-        self._notify.broken = True
-        self._left = [self._command.detach(), self._notify.sock.detach()]
 
     # -- the command socket: a generator that yields where a thread would block ---------
 

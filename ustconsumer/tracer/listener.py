@@ -246,12 +246,12 @@ class Listener:
             self.wait_settled()
 
     def _end(self) -> None:
-        """The program ends: no thread of ours in the way; buffers and sockets go with it."""
+        """The program ends: no thread of ours while the interpreter is taken apart.
+
+        Buffers and sockets go with the process; until then events are recorded.
+        """
         self._over = True
-        if self._stop(_LAST_BOUND):
-            for link in self._links:
-                if link.connection is not None:
-                    link.connection.leave_open()
+        self._stop(_LAST_BOUND)
 
     def _settle(self) -> None:
         for link in self._links:

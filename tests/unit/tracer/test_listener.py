@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import os
-import signal
 import socket
 import struct
 import time
@@ -133,6 +132,7 @@ def test_two_registries_at_once(rundir: Rundir, daemon: FakeDaemon) -> None:
         "Place(home + '/.lttng', home + '/word')]"
     )
     link = registered(daemon, puppet)
+    until(lambda: puppet.eval("asleep()"), "it waits for the one")
     with FakeDaemon(other, rundir.home / "word2") as second:
         # While the first one's sockets are watched, the second's word is looked at.
         late = second.register()
@@ -243,16 +243,26 @@ def test_signals_are_the_programs(rundir: Rundir, daemon: FakeDaemon) -> None:
     puppet.close()
 
 
-def test_registry_that_leaves_before_the_reply(rundir: Rundir, daemon: FakeDaemon) -> None:
+def test_declaring_when_the_registry_has_left(rundir: Rundir, daemon: FakeDaemon) -> None:
     """A program that has SIGPIPE kill it, as filters do, is not killed for our writing."""
     puppet = program(rundir)
     link = registered(daemon, puppet)
     puppet.do("import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)")
-    os.kill(puppet.pid, signal.SIGSTOP)
-    link.command.sendall(application.tracer_version().steps[0].data)
-    link.close()
-    os.kill(puppet.pid, signal.SIGCONT)
-    until(lambda: not puppet.eval("listener.registered()"), "end of the connection")
+    # As who declares a tracepoint: with the lock, so that our thread does not clear up.
+    puppet.do("process.lock.acquire(); connection = listener._links[0].connection")
+    link.notify.close()
+    answer = puppet.do(
+        """
+from ustconsumer.protocol.tracer import ChannelRequest
+try:
+    connection._notify.channel(ChannelRequest(1, 2, ()))
+except OSError as error:
+    answer = type(error).__name__
+process.lock.release()
+"""
+    )
+    assert answer in ("BrokenPipeError", "ConnectionResetError")
+    assert link.gone()
     puppet.close()
 
 
@@ -269,7 +279,9 @@ def test_attach_and_detach(rundir: Rundir) -> None:
             link.done()
             assert puppet.answer() == [str(other)]
             puppet.do("module.attach(home + '/other')")  # is there already
+            began = time.monotonic()
             puppet.do("module.detach(home + '/other')")
+            assert time.monotonic() - began < 9
             assert link.gone()
             assert puppet.eval("listener.registered()") == []
     puppet.close()
@@ -494,8 +506,11 @@ def test_child_of_a_program_without_a_registry_finds_one(rundir: Rundir) -> None
 def test_end(rundir: Rundir, daemon: FakeDaemon, way: str) -> None:
     """Connected or not, with every warning on: nothing is said and nothing is waited for."""
     puppet = program(rundir, "-X", "dev", "-W", "error")
+    # First registered, last called.
+    puppet.do(
+        "import atexit, sys\natexit.register(lambda: os.mkdir(f'{home}/{len(tasks())} threads'))"
+    )
     link = registered(daemon, puppet)
-    puppet.do("import sys")
     began = time.monotonic()
     if way:
         puppet.begin(way)
@@ -503,3 +518,5 @@ def test_end(rundir: Rundir, daemon: FakeDaemon, way: str) -> None:
     puppet.close()
     assert link.gone()
     assert time.monotonic() - began < 20
+    left = [path.name for path in rundir.home.glob("* threads")]
+    assert left == ([] if "_exit" in way else ["1 threads"])
