@@ -115,6 +115,22 @@ FILTERS = [
     # (An element behind the end rejects with us; liblttng-ust 2.13 finds what is behind it.)
     "bytes[0] == 97 || bytes[1] == 101",
     "bytes[4] > 100 && n > 2",
+    # what 2.13 does by mistake: see the notes of ustconsumer.tracer.compile
+    "bytes[0] && n > 2",
+    "!!f64",
+    "!f64 == 0",
+    "n == 3 || !f64",
+    "-n && 1",
+    " && ".join(f"n <= {number}" for number in range(30, 39)),
+    " && ".join(f"n <= {number}" for number in range(30, 40)),
+    # lengths of sequences are no fields, bits are no operand of &&
+    "_bytes_length == 1",
+    "(n & 1) && n",
+    "i8 >> 1 > 100",
+    "1 << 63 < 0",
+    's > "\\\\q"',
+    "'a' < s",
+    "n >> 64 == 0",
     # what no event of these has, or what is no number
     "absent == 1",
     "s",
