@@ -13,7 +13,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text
 from helpers.handmade import Packet, description
+from helpers.lttng import lttng_sessiond
 from helpers.viewing import babeltrace2
 
 from ustconsumer.ctf.metadata import event_block, stream_block, trace_header
@@ -147,3 +150,54 @@ def test_as_babeltrace2(repeat: int, tmp_path: Path) -> None:
         shutil.rmtree(top)
     assert events > 20 * repeat
     assert losses > 2 * repeat
+
+
+@pytest.fixture(scope="module")
+def rotated(apps: Apps, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory of the real LTTng: chunks, tracefiles that replace each other, snapshots."""
+    kept = tmp_path_factory.mktemp("rotated") / "traces"
+
+    def flood() -> None:
+        assert lttng.rundir.run([apps.flood, "500", "2"]).returncode == 0
+
+    with lttng_sessiond() as lttng:
+        output = lttng.rundir.home / "traces"
+        lttng("create", "chunks", "-o", output / "chunks")
+        files = ("--tracefile-size=8192", "--tracefile-count=3")
+        lttng("enable-channel", "--userspace", "--subbuf-size=4096", "whole")
+        lttng("enable-channel", "--userspace", "--subbuf-size=4096", *files, "files")
+        for channel in ("whole", "files"):
+            lttng("enable-event", "--userspace", f"--channel={channel}", "flood:*")
+        lttng("start")
+        for _ in range(3):
+            flood()
+            lttng("rotate")
+        flood()
+        lttng("stop")
+        lttng("destroy")
+        lttng("create", "shots", "--snapshot", "-o", output / "shots")
+        lttng("enable-channel", "--userspace", "--subbuf-size=4096", "--num-subbuf=8", "ring")
+        lttng("enable-event", "--userspace", "--channel=ring", "flood:*")
+        lttng("start")
+        for _ in range(2):
+            flood()
+            # The second time, of the same buffers.
+            lttng("snapshot", "record")
+            lttng("snapshot", "record")
+        lttng("destroy")
+        shutil.copytree(output, kept)
+    return kept
+
+
+@pytest.mark.xdist_group("rotated")
+@pytest.mark.peers("lttng", "lttng-sessiond", "gcc", "lttng-ust-headers")
+@pytest.mark.parametrize(("name", "directories"), [("chunks", 4), ("shots", 4), (".", 8)])
+def test_chunks_tracefiles_snapshots(rotated: Path, name: str, directories: int) -> None:
+    top = rotated / name
+    traces = Trace(top).traces
+    # Chunks and snapshots are of one trace.
+    assert len(traces) == (2 if name == "." else 1)
+    assert sum(len(trace.directories) for trace in traces) == directories
+    reading = babeltrace2_text(top)
+    assert len(reading.lines) == sum(1 for _ in Trace(top))
+    assert len(reading.lines) > 500
