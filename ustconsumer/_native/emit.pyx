@@ -172,11 +172,22 @@ cdef enum:
     TAG_DOUBLE = 10
     TAG_STRING = 11
     PROCNAME_SIZE = 17
+    MAX_WRAPPED_NS = 5000000000
     MAX_CONTEXTS = 64
 
 cdef struct Context:
     int kind
     uint64_t number
+
+
+cdef inline uint64_t _patience(int blocking_ms, int status) noexcept nogil:
+    """Return for how many nanoseconds an event waits for room."""
+    cdef uint64_t limit = <uint64_t> 1000000 * <uint64_t> blocking_ms
+    if blocking_ms < 0:
+        limit = <uint64_t> -1
+    if status == WRAPPED and limit > MAX_WRAPPED_NS:
+        limit = MAX_WRAPPED_NS
+    return limit
 
 
 cdef inline uint64_t _context_size(int kind) noexcept nogil:
@@ -300,7 +311,7 @@ cdef class Channel:
         cdef Slot slot
         cdef char *at
         cdef int status, cpu
-        cdef uint64_t until = 0, now
+        cdef uint64_t begin = 0, now
         while True:
             # Without the GIL in between, the channel may be gone.
             if self._released:
@@ -313,11 +324,13 @@ cdef class Channel:
             status = _reserve(ring, size, self.header_type, event_id, &slot, 0)
             if status == RESERVED:
                 break
-            if status == NO_ROOM and self.blocking_ms:
+            if self.blocking_ms and (status == NO_ROOM or status == WRAPPED):
                 now = rb_now()
-                if until == 0:
-                    until = now + <uint64_t> 1000000 * <uint64_t> self.blocking_ms
-                if self.blocking_ms < 0 or now < until:
+                if begin == 0:
+                    begin = now
+                # Who has yet to commit in the sub-buffer that comes next may be dead, and
+                # a reader repairs that, or not: it is not waited for for ever.
+                if now - begin < _patience(self.blocking_ms, status):
                     with nogil:
                         rb_pause(200000)
                     try:
