@@ -10,14 +10,13 @@ import time
 from collections import defaultdict
 
 import pytest
-from helpers.accounting import Trace
+from helpers.accounting import Trace, stop
 from helpers.apps import Apps
 from helpers.processes import ended
 from helpers.pyapps import STORM
 from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
 
-from ustconsumer.client.totals import count
 from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("babeltrace2", "gcc", "lttng-ust-headers")
@@ -58,8 +57,7 @@ def test_others_go_on(rundir: Rundir, apps: Apps, repeat: int) -> None:
             for other in others:
                 assert other.wait(60) == 0
             assert ended(victim.pid, 10)
-            assert session.stop() == []
-            totals = count(session)
+            totals = stop(session)
             session.destroy()
             trace = Trace(output)
             assert totals.recorded == len(trace.lines)
