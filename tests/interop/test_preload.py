@@ -85,6 +85,16 @@ def test_they_come_before_those_of_the_user(rundir: Rundir) -> None:
     assert Summary(result.stdout).before == [f"{fork}:{mine}"]
 
 
+def test_python_forks_without_it(rundir: Rundir) -> None:
+    """Our tracer follows forks by itself; who wants that of C extensions asks for it."""
+    show = [*rundir.user.python()[-2:], "-c", "import os; print(os.environ.get('LD_PRELOAD'))"]
+    result = rundir.drtrace("record", *show)
+    assert Summary(result.stdout).before == ["None"]
+    assert "made no ustconsumer.tracer.Provider" in result.stderr
+    result = rundir.drtrace("record", "--preload=fork", *show)
+    assert Summary(result.stdout).before == [str(find_library(LIBRARIES["fork"].soname))]
+
+
 def test_a_program_that_does_not_know_of_tracing(rundir: Rundir) -> None:
     """Without the library nobody registers, and that is said; with it /bin/true does."""
     result = rundir.drtrace("record", "--preload=none", "true")

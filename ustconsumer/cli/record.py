@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=names,
         metavar="LIST",
         help="libraries of LTTng-UST to start CMD with: libc, pthread, dl, cyg or cyg-fast, fork; "
-        "fork is added unless none is in the list",
+        "fork is added unless none is in the list or CMD is Python",
     )
     parser.add_argument(
         "--python-calls",

@@ -15,7 +15,7 @@ from ustconsumer.client.output import OUTER_HOME, outer_home
 from ustconsumer.errors import DecodeError, UsageError
 from ustconsumer.paths import home as user_home
 
-__all__ = ["ProgramError", "environment", "resolve", "why_not_registered"]
+__all__ = ["ProgramError", "environment", "is_python", "resolve", "why_not_registered"]
 
 _LAUNCHERS = frozenset({"env", "sudo", "su", "doas", "runuser", "setpriv", "ssh", "systemd-run"})
 
@@ -104,7 +104,7 @@ def why_not_registered(program: Path) -> str:
         return f"{name} is set-uid or set-gid, so liblttng-ust ignores LTTNG_HOME in it"
     if name in _LAUNCHERS:
         return f"{name} may have cleared the environment: keep LTTNG_HOME and LD_PRELOAD"
-    if _is_python(program):
+    if is_python(program):
         return (
             f"{name} made no ustconsumer.tracer.Provider and loaded no liblttng-ust: "
             "--python-calls records the calls of any Python program"
@@ -120,8 +120,8 @@ def why_not_registered(program: Path) -> str:
     return f"{name} may have cleared the environment, or ended before it registered"
 
 
-def _is_python(program: Path) -> bool:
-    """Whether it is a Python interpreter, or a script for one."""
+def is_python(program: Path) -> bool:
+    """Return whether a program is a Python interpreter, or a script for one."""
     if re.fullmatch(r"(python|pypy)[\d.]*", program.name):
         return True
     with contextlib.suppress(OSError), open(program, "rb") as file:

@@ -21,6 +21,7 @@ from ustconsumer.client.output import claim, default_output, given_output, times
 from ustconsumer.client.program import (
     ProgramError,
     environment,
+    is_python,
     resolve,
     why_not_registered,
 )
@@ -99,7 +100,7 @@ def record_command(
         With ``take_over`` a signal after the command's end is the end of the recording.
     preload : sequence of str
         Names of `ustconsumer.client.preload.LIBRARIES` that the command is started with.
-        "fork" is added where it is found, unless "none" is among them.
+        "fork" is added where it is found, unless "none" is among them or the program is Python.
     variables : mapping, optional
         Set in the command's environment where it does not have them.
     workers : int
@@ -122,7 +123,12 @@ def record_command(
     if not command:
         raise UsageError("no command to record: name one after the options")
     program = resolve(command[0])
-    loaded = libraries.paths(libraries.check(preload))
+    chosen = libraries.check(preload)
+    if is_python(program):
+        # Our tracer follows forks by itself. With threads of a library it did not ask for, a
+        # Python that forks is warned, and one that forks to run `preexec_fn` may abort.
+        chosen.append(libraries.NONE)
+    loaded = libraries.paths(chosen)
     modules = None if python_calls is None else check_modules(python_calls)
     calls: PythonCalls | None = None
     without_calls: str | None = None
