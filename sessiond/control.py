@@ -17,6 +17,7 @@ from sessiond.spawner import Program
 from sessiond.subscription import Subscription
 from sessiond.traces import check_options
 from sessiond.unregistered import unregistered
+from ustconsumer.client.filter import compile_filter
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS
 from ustconsumer.protocol.control import (
@@ -344,6 +345,8 @@ def _check_event(event: EventInfo) -> None:
             f"log level {event.loglevel} of type {event.loglevel_type}: levels are 0 to 14, "
             "types 0 (all), 1 (at least as severe), 2 (exactly)"
         )
+    if event.filter:
+        compile_filter(event.filter)
 
 
 def _typed(

@@ -238,6 +238,8 @@ class Reconciler:
                     codec.event(channel.handle, info.pattern, info.loglevel_type, info.loglevel)
                 )
                 mine = channel.rules[rule.id] = AppRule(made.ret_val)
+                if info.filter:
+                    await app.command.run(codec.filter_(mine.handle, *rule.program))
                 if info.exclusions:
                     await app.command.run(codec.exclusion(mine.handle, info.exclusions))
             if not mine.refused and mine.enabled != info.enabled:

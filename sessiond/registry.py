@@ -11,7 +11,9 @@ import datetime
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, EventInfo
 
@@ -39,6 +41,11 @@ class Rule:
 
     id: int
     info: EventInfo
+
+    @cached_property
+    def program(self) -> FilterProgram:
+        """The filter, which there is, as applications get it."""
+        return compile_filter(self.info.filter)
 
 
 @dataclass(eq=False)
@@ -183,7 +190,8 @@ class Session:
 
 
 def _key(info: EventInfo) -> tuple[object, ...]:
-    return info.pattern, info.loglevel_type, info.loglevel, tuple(sorted(info.exclusions))
+    exclusions = tuple(sorted(info.exclusions))
+    return info.pattern, info.loglevel_type, info.loglevel, exclusions, info.filter
 
 
 class Registry:

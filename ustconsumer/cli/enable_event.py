@@ -46,6 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN[,PATTERN]...",
         help="leave these names out of a pattern's",
     )
+    parser.add_argument(
+        "-f",
+        "--filter",
+        metavar="EXPRESSION",
+        help="only events of which this is true, e.g. 'size > 4096 && name == \"a*\"'",
+    )
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
@@ -66,11 +72,15 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
                 loglevel_type=kind,
                 loglevel=level,
                 exclusions=arguments.exclude,
+                filter=arguments.filter,
             )
             for line in warnings:
                 context.warn(line)
             channel = arguments.channel or session.info().channels[0].name
-            if arguments.all:
+            if arguments.filter is not None:
+                named = "" if arguments.all else f"Event {pattern}: "
+                context.say(f"{named}Filter '{arguments.filter}' successfully set")
+            elif arguments.all:
                 context.say(f"All ust events are enabled in channel {channel}")
             else:
                 context.say(f"ust event {pattern} created in channel {channel}")

@@ -112,7 +112,11 @@ def _event(event: EventInfo) -> str:
     if event.loglevel_type in _LEVEL_RELATIONS:
         level = f"loglevel {_LEVEL_RELATIONS[event.loglevel_type]} {event.loglevel}, "
     left_out = f" [excluding {','.join(event.exclusions)}]" if event.exclusions else ""
-    return f"{event.pattern} ({level}type: tracepoint) [{_enabled(event.enabled)}]{left_out}"
+    # One line, whatever it holds.
+    shown = event.filter.translate({ord("\n"): " ", ord("\t"): " "})
+    filtered = f" [filter: '{shown}']" if shown else ""
+    state = _enabled(event.enabled)
+    return f"{event.pattern} ({level}type: tracepoint) [{state}]{left_out}{filtered}"
 
 
 def _enabled(enabled: bool) -> str:

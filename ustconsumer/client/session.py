@@ -97,6 +97,7 @@ class Session:
         loglevel_type: int = 0,
         loglevel: int = -1,
         exclusions: Iterable[str] = (),
+        filter: str | None = None,  # noqa: A002 - lttng's word
     ) -> list[str]:
         """Record the events whose name matches.
 
@@ -112,12 +113,25 @@ class Session:
             LTTng's number, 0 (EMERG) to 14 (DEBUG).
         exclusions : iterable of str
             Patterns of names left out.
+        filter : str, optional
+            Record only events of which this expression is true: ``size > 4096 && item ==
+            "tea*"``, ``$ctx.vpid == 42``. Without one of the fields none is recorded.
+
+        Raises
+        ------
+        FilterError
+            The filter is no expression.
         """
+        if filter is not None:
+            from ustconsumer.client.filter import compile_filter
+
+            compile_filter(filter)
         event = EventInfo(
             pattern=pattern,
             loglevel_type=loglevel_type,
             loglevel=loglevel,
             exclusions=list(exclusions),
+            filter=filter or "",
         )
         return self._do(EnableEvent(session=self.name, channel=channel, event=event))
 

@@ -143,6 +143,8 @@ class EventInfo(msgspec.Struct, kw_only=True):
     loglevel_type: int = 0
     loglevel: int = -1
     exclusions: list[str] = []
+    #: an expression, see `ustconsumer.client.filter`; empty: none
+    filter: str = ""
 
 
 class ChannelInfo(msgspec.Struct, kw_only=True):

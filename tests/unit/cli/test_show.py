@@ -21,6 +21,7 @@ from ustconsumer.protocol.control import (
     ChannelOptions,
     ConsumerInfo,
     ConsumerStats,
+    EventInfo,
     SessionInfo,
     StreamInfo,
 )
@@ -90,6 +91,18 @@ def test_losses_of_each_channel() -> None:
     assert "too big" not in one
     assert "      Discarded events: 5\n        too big for a sub-buffer: 4\n" in two
     assert "Buffering scheme: per-process\n" in text
+
+
+def test_rules_are_shown_with_what_they_leave_out() -> None:
+    made = channel("one", 0)
+    made.events = [
+        EventInfo(pattern="a:*", exclusions=["a:b", "a:c*"], filter='n == 1 &&\n\ts == "x"'),
+        EventInfo(pattern="plain", enabled=False),
+    ]
+    lines = describe_session(session(channels=[made])).splitlines()
+    shown = "(type: tracepoint) [enabled] [excluding a:b,a:c*] [filter: 'n == 1 &&  s == \"x\"']"
+    assert f"      a:* {shown}" in lines
+    assert "      plain (type: tracepoint) [disabled]" in lines
 
 
 def test_what_became_of_packets() -> None:

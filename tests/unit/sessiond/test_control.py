@@ -14,7 +14,7 @@ from sessiond.control import Control
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
 from sessiond.sockets import Peer
-from ustconsumer.errors import CommandError
+from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import (
     AddContext,
     AppInfo,
@@ -136,6 +136,14 @@ def test_a_session_of_another_user_is_not_there(host: Host, request_: Message) -
         "no-such-session",
         str(missing.value).replace('"nobody\'s"', "'s'"),
     )
+    assert ask(host, MINE, ListSessions(session="s")).sessions[0].channels == []
+
+
+def test_a_filter_that_is_none_adds_no_rule(host: Host) -> None:
+    ask(host, MINE, CreateSession(name="s", output=""))
+    event = EventInfo(pattern="*", filter="n ==")
+    with pytest.raises(UsageError, match="column 5"):
+        ask(host, MINE, EnableEvent(session="s", channel="", event=event))
     assert ask(host, MINE, ListSessions(session="s")).sessions[0].channels == []
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from sessiond import reconcile
 from sessiond.applications import Application
+from sessiond.links import CommandRefusedError
 from sessiond.notify import answer
 from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
@@ -22,6 +23,7 @@ from sessiond.registry import Registry, Session
 from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
 from sessiond.traces import Trace
+from ustconsumer.client.filter import compile_filter
 from ustconsumer.ctf.metalog import MetadataLogReader
 from ustconsumer.ctf.types import Field, Integer
 from ustconsumer.paths import possible_cpus
@@ -196,6 +198,39 @@ def test_one_life(play: Callable[[Scenario], None]) -> None:
         await world.verb("destroy")
         assert new() == ["RELEASE", "RELEASE", "RELEASE", "WAIT_QUIESCENT"]
         assert app.sessions == {}
+
+    play(scenario)
+
+
+def test_a_rule_is_enabled_with_its_filter_or_not_at_all(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        event = EventInfo(pattern="f:*", filter="n == 3", exclusions=["f:x*"])
+        world.session.add_rule(world.session.channels[0], event)
+        _, link = world.register()
+        _, other = world.register()
+        answers = other.run
+
+        async def refusing(command: Command) -> Reply:
+            reply = await answers(command)
+            if command.name == "FILTER":
+                raise CommandRefusedError(command, -1027)
+            return reply
+
+        other.run = refusing  # type: ignore[method-assign]
+        await world.verb("start")
+        at = link.names.index("FILTER")
+        # As lttng-sessiond; a rule is born disabled, so nothing passes meanwhile.
+        assert link.names[at - 1 : at + 4] == ["EVENT", "FILTER", "EXCLUSION", "ENABLE", "ENABLE"]
+        program = compile_filter("n == 3")
+        filtered = link.commands[at]
+        assert program.code in [step.data for step in filtered.steps]
+        # What it is a filter of, and what is enabled then: the event that was made last.
+        assert filtered.handle == link.commands[at + 2].handle == at
+        enabled = [command.handle for command in other.commands if command.name == "ENABLE"]
+        assert other.names.index("FILTER") not in enabled
+        assert len(enabled) == 2
 
     play(scenario)
 

@@ -105,6 +105,11 @@ def test_rules(session: Session) -> None:
     channel.rules[0].info.enabled = False
     session.add_rule(channel, EventInfo(pattern="a:*"))
     assert [(rule.id, rule.info.enabled) for rule in channel.rules] == [(0, True), (1, True)]
+    # With a filter it is another rule, with an equal one the same.
+    session.add_rule(channel, EventInfo(pattern="a:*", filter="n == 1"))
+    with pytest.raises(CommandError):
+        session.add_rule(channel, EventInfo(pattern="a:*", filter="n == 1"))
+    assert len(channel.rules) == 3
 
 
 def test_contexts_go_to_every_channel_or_none(session: Session) -> None:
