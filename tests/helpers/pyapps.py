@@ -5,10 +5,11 @@ from __future__ import annotations
 
 __all__ = ["BIG", "STORM"]
 
-#: ``storm EVENTS THREADS CHILDREN LENGTH``: each of THREADS threads emits EVENTS events;
-#: while they do, CHILDREN children are forked, in which as many threads emit as many.
+#: ``storm EVENTS THREADS CHILDREN LENGTH [FILE]``: each of THREADS threads emits EVENTS
+#: events, once FILE exists; while they do, CHILDREN children are forked, in which as many
+#: threads emit as many.
 STORM = """
-import os, sys, threading
+import os, sys, threading, time
 from ustconsumer.tracer import Provider, string, u32
 
 events, threads, children, length = map(int, sys.argv[1:5])
@@ -25,6 +26,8 @@ def start():
         thread.start()
     return started
 
+while not all(map(os.path.exists, sys.argv[5:])):
+    time.sleep(0.001)
 running = start()
 pids = []
 for child in range(children):
