@@ -45,7 +45,7 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
         (["start", "--bo\ngus"], 2, "unrecognized arguments: --bo gus"),
         (["--bogus"], 2, "unrecognized arguments: --bogus"),
         (["start", "--bogus"], 2, "unrecognized arguments: --bogus"),
-        (["enable-event", "a:b", "--filter=x"], 2, "unrecognized arguments: --filter=x"),
+        (["enable-event", "a:b", "--probe=x"], 2, "unrecognized arguments: --probe=x"),
         (["enable-event"], 1, "Missing event name(s)"),
         (["enable-event", "a:b", "-a"], 1, "Missing event name(s)"),
         (["enable-event", "a:b", "--loglevel=LOUD"], 1, "unknown log level 'LOUD'"),
