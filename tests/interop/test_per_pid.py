@@ -130,7 +130,7 @@ def test_same_trace_as_lttng(mode: str, apps: Apps, user_rundir: Rundir) -> None
     with lttng_record([*preload, apps.fields], channel=channel) as directory:
         expected = comparable(directory)
     output = user_rundir.home / "ours"
-    result = user_rundir.drtrace("record", "-o", output, *channel, "--", apps.fields)
+    result = user_rundir.drtrace("record", "-o", output, "-e", "*", *channel, "--", apps.fields)
     assert result.returncode == 0, result.stderr
     ours = comparable(output)
     assert ours == expected

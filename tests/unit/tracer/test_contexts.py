@@ -99,7 +99,7 @@ assert contexts.getter("$app.asyncio:task")() is None
 assert contexts.native("$app.asyncio:task")[1]() is None
 assert "asyncio" not in sys.modules and "typing" not in sys.modules
 """
-    subprocess.run([sys.executable, "-S", "-c", source], check=True, env=environment())
+    subprocess.run([sys.executable, "-P", "-S", "-c", source], check=True, env=environment())
 
 
 def environment() -> dict[str, str]:
