@@ -3,10 +3,11 @@
 
 ``python -P -m compare.tracer [--rounds N] [--events N]`` with ``bench`` and ``tests`` on
 PYTHONPATH. An event has three fields: an integer, a text, a real number. Nanoseconds per
-event, the loop around it taken off; each way once per round, medians of the rounds. The
-programs pin themselves to one CPU.
+event, the loop around it taken off; each way once per round, medians of the rounds and of
+their ratios. The programs pin themselves to one CPU.
 
 - ours: a tracepoint of `ustconsumer.tracer`, recorded by our registry and consumer
+- full: the same into buffers so small that much of it is discarded
 - lttngust: `logging` through LTTng's agent (Debian's python3-lttngust), recorded by LTTng
 - viztracer: ``add_instant`` of VizTracer, which keeps the event in memory
 - logging: `logging` into a file
@@ -15,6 +16,7 @@ programs pin themselves to one CPU.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import json
@@ -26,14 +28,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from compare.peers import Stack, discarded_events, lttng, ours
+from compare.peers import Channel, Stack, discarded_events, lttng, ours
 from helpers.rundir import Rundir
 
 __all__ = ["main"]
 
 _ENABLED_NS, _DISABLED_NS, _IMPORT_MS = 400, 50, 25
+#: Room for all of it, and for next to nothing.
+_LARGE, _SMALL = Channel(2 << 20, 16), Channel(4096, 2)
 #: The Python that Debian's packages are for.
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
@@ -97,6 +101,8 @@ if PLACE == "off":
         _SAY,
     ),
 }
+_PROGRAMS["full"] = _PROGRAMS["ours"]
+_ORDER = ("ours", "full", "lttngust", "viztracer", "logging")
 
 
 def _program(way: str) -> str:
@@ -117,24 +123,28 @@ class _Times:
         taken = self._taken.get((way, state))
         return statistics.median(taken) if taken else None
 
+    def missed(self) -> list[str]:
+        """Return the budgets that are not met."""
+        budgets = {"enabled": _ENABLED_NS, "disabled": _DISABLED_NS}
+        medians = ((state, self.median("ours", state)) for state in budgets)
+        return [
+            f"not met: ours {state}: {median:.0f} ns of {budgets[state]}"
+            for state, median in medians
+            if median is not None and median > budgets[state]
+        ]
+
     def rows(self) -> Iterator[str]:
-        for way in _PROGRAMS:
+        for way in _ORDER:
             for state in ("enabled", "disabled"):
-                median, mine = self.median(way, state), self.median("ours", state)
-                if median is None or mine is None:
+                median = self.median(way, state)
+                if median is None:
                     continue
-                taken = self._taken[way, state]
-                ratio = "" if way == "ours" else f"{median / mine:8.1f} x"
-                told = _told(median, state) if way == "ours" else ""
-                yield (
-                    f"{way:>10} {state:>8} {median:9.1f} ({min(taken):.1f} to {max(taken):.1f})"
-                    f"{ratio}{told}"
-                )
-
-
-def _told(median: float, state: str) -> str:
-    budget = _ENABLED_NS if state == "enabled" else _DISABLED_NS
-    return f"  of {budget}" if median <= budget else f"  of {budget}: not met"
+                taken, mine = self._taken[way, state], self._taken["ours", state]
+                beside = statistics.median(a / b for a, b in zip(taken, mine, strict=True))
+                budget = _ENABLED_NS if state == "enabled" else _DISABLED_NS
+                told = f"of {budget}" if way == "ours" else f"{beside:.1f} x"
+                spread = f"({min(taken):.0f} to {max(taken):.0f})"
+                yield f"{way:>10} {state:>8} {median:9.0f}  {told:>7}  {spread}"
 
 
 def main() -> None:
@@ -151,33 +161,44 @@ def main() -> None:
     )
     times = _Times()
     with ours() as mine:
-        _each_round(times, mine, options.rounds, options.events)
+        absent = _absent(mine.rundir)
+        for way, why in absent.items():
+            print(f"{way}: left out, {why}", flush=True)
+        with contextlib.nullcontext() if "lttngust" in absent else lttng() as theirs:
+            for number in range(options.rounds):
+                _round(times, mine, theirs, f"s{number}", options.events, absent)
         idle = _idle_wake_ups(mine.rundir)
     for row in times.rows():
         print(row)
-    print(f"import: {_import_ms():.1f} ms above the bare interpreter (of {_IMPORT_MS})")
+    import_ms, provider_ms = _import_ms()
+    print(
+        f"above the bare interpreter: import {import_ms:.1f} ms (of {_IMPORT_MS}), "
+        f"with the first Provider {provider_ms:.1f} ms"
+    )
     print(f"wake-ups in 5 s while no registry exists: {idle} (of 0)")
+    missed = times.missed()
+    if import_ms > _IMPORT_MS:
+        missed.append(f"not met: import: {import_ms:.1f} ms of {_IMPORT_MS}")
+    if idle:
+        missed.append(f"not met: {idle} wake-ups of 0")
+    print("\n".join(missed) or "all budgets met")
 
 
-def _each_round(times: _Times, mine: Stack, rounds: int, events: int) -> None:
-    absent = _absent(mine.rundir)
-    for way, why in absent.items():
-        print(f"{way}: left out, {why}", flush=True)
-    for number in range(rounds):
-        _session(times, mine, f"s{number}", "ours", events, [sys.executable, "-P"])
-        log = mine.rundir.home / "log"
-        for state, file in (("enabled", str(log)), ("disabled", "off")):
-            times.add("logging", state, _run(mine.rundir, "logging", events, file))
-            if "viztracer" not in absent:
-                times.add("viztracer", state, _run(mine.rundir, "viztracer", events, file))
-        log.unlink()
-    if "lttngust" in absent:
-        return
-    with lttng() as theirs:
-        for number in range(rounds):
-            # It is so slow that a tenth of the events takes as long.
-            command = [_SYSTEM_PYTHON]
-            _session(times, theirs, f"s{number}", "lttngust", events // 10, command)
+def _round(
+    times: _Times, mine: Stack, theirs: Stack | None, name: str, events: int, absent: dict[str, str]
+) -> None:
+    """Measure each way once."""
+    _session(times, mine, name, "ours", events, _LARGE)
+    _session(times, mine, f"{name}-full", "full", events, _SMALL)
+    if theirs is not None:
+        # It is so slow that a tenth of the events takes as long.
+        _session(times, theirs, name, "lttngust", events // 10)
+    log = mine.rundir.home / "log"
+    for state, file in (("enabled", str(log)), ("disabled", "off")):
+        times.add("logging", state, _run(mine.rundir, "logging", events, file))
+        if "viztracer" not in absent:
+            times.add("viztracer", state, _run(mine.rundir, "viztracer", events, file))
+    log.unlink()
 
 
 def _absent(rundir: Rundir) -> dict[str, str]:
@@ -191,37 +212,38 @@ def _absent(rundir: Rundir) -> dict[str, str]:
 
 
 def _session(
-    times: _Times, stack: Stack, name: str, way: str, events: int, command: Sequence[str]
+    times: _Times, stack: Stack, name: str, way: str, events: int, channel: Channel | None = None
 ) -> None:
     """Measure a way without a session, then with one that records everything."""
-    times.add(way, "disabled", _run(stack.rundir, way, events, "off", command))
+    if way != "full":
+        times.add(way, "disabled", _run(stack.rundir, way, events, "off"))
     output = stack.rundir.home / name
     stack.verb("create", name, "-o", str(output))
-    if way == "ours":
-        # Room for all of it: what is dropped costs less than what is recorded.
-        stack.verb("enable-channel", "c", "--subbuf-size=2M", "--num-subbuf=16")
+    if channel is not None:
+        stack.verb("enable-channel", "c", *channel.options())
         stack.verb("enable-event", "shop:*", "-c", "c")
     else:
         # LTTng's agent has a channel of its own.
         result = stack.rundir.run(["lttng", "--no-sessiond", "enable-event", "--python", "shop"])
         assert result.returncode == 0, result.stderr
     stack.verb("start")
-    times.add(way, "enabled", _run(stack.rundir, way, events, "on", command))
+    times.add(way, "enabled", _run(stack.rundir, way, events, "on"))
     stack.verb("stop")
     stack.verb("destroy")
     lost = discarded_events(output)
     if way == "ours" and lost:
         print(f"{lost} events discarded in {name}: what they took is in the figure", flush=True)
+    if way == "full" and not lost:
+        print(f"nothing was discarded in {name}", flush=True)
     shutil.rmtree(output, ignore_errors=True)
 
 
-def _run(rundir: Rundir, way: str, events: int, place: str, command: Sequence[str] = ()) -> float:
+def _run(rundir: Rundir, way: str, events: int, place: str) -> float:
     program = ["-c", _program(way), str(events), place]
-    result = (
-        rundir.run([*command, *program])
-        if command and command[0] == _SYSTEM_PYTHON
-        else rundir.run_python(*program, env=_environment(rundir))
-    )
+    if way == "lttngust":
+        result = rundir.run([_SYSTEM_PYTHON, *program])
+    else:
+        result = rundir.run_python(*program, env=_environment(rundir))
     if result.returncode:
         raise RuntimeError(f"{way}: {result.stdout}{result.stderr}")
     taken: float = json.loads(result.stdout.splitlines()[-1])
@@ -237,19 +259,31 @@ def _environment(rundir: Rundir) -> dict[str, str]:
     return {"PYTHONPATH": f"{own}:{os.path.dirname(os.path.dirname(found.origin))}"}
 
 
-def _import_ms(times: int = 15) -> float:
-    """Return what the import adds to an interpreter, with its bytecode where Python keeps it."""
+def _import_ms(times: int = 25) -> tuple[float, float]:
+    """Return what the import, and the import and a provider, add to an interpreter.
+
+    With its bytecode where Python keeps it, and no registry.
+    """
+    sources = (
+        "pass",
+        "import ustconsumer.tracer",
+        "from ustconsumer.tracer import Provider; Provider('shop')",
+    )
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "LTTNG_HOME": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        bare, full = [], []
+        taken: list[list[float]] = []
         for _ in range(times + 1):
-            for taken, code in ((bare, "pass"), (full, "import ustconsumer.tracer")):
+            taken.append([])
+            for code in sources:
                 begin = time.perf_counter()
                 subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True)
-                taken.append((time.perf_counter() - begin) * 1e3)
+                taken[-1].append((time.perf_counter() - begin) * 1e3)
     # The first ones wrote the cache.
-    return statistics.median(full[1:]) - statistics.median(bare[1:])
+    imported, provided = (
+        statistics.median(row[column] - row[0] for row in taken[1:]) for column in (1, 2)
+    )
+    return imported, provided
 
 
 def _idle_wake_ups(rundir: Rundir) -> int:
