@@ -498,3 +498,29 @@ def test_the_fixture(rundir: Rundir) -> None:
     assert f"{len(REPORTS)} failed, 4 passed" in result.stdout
     # As pytest keeps files: for whoever wants to know more.
     assert list(kept.glob("traced0/trace-1/ust/**/metadata"))
+
+
+SHOP = """
+from ustconsumer.tracer import Provider, f64, string, u32
+order = Provider("shop").tracepoint("order", number=u32, item=string, price=f64)
+def sell(item):
+    order(1, item, 2.5)
+"""
+
+
+def test_the_page_for_users_is_true(rundir: Rundir) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tracing-python.md").read_text()
+    section = page.partition("## Events in tests")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```\w+\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    program, conftest, test, output = blocks
+    run(rundir, f"import ustconsumer\n{SHOP}\n{program}", provider="")
+    tests = rundir.home / "tests"
+    tests.mkdir()
+    for name, source in (("conftest", conftest), ("test_shop", test), ("shop", SHOP)):
+        (tests / f"{name}.py").write_text(source)
+    _, *printed = output.splitlines()
+    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={rundir.home}/kept"]
+    result = rundir.run_python("-m", "pytest", *options, "test_shop.py", cwd=tests)
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.startswith((">", "E  "))] == printed
