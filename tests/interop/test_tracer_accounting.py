@@ -25,7 +25,9 @@ def python(rundir: Rundir, source: str, *arguments: object) -> str:
     """Return the command line of a Python program, for a shell that is the user's already."""
     path = rundir.home / "program.py"
     path.write_text(source)
-    return shlex.join([*rundir.user.python()[-2:], str(path), *map(str, arguments)])
+    # It forks while it has threads, on purpose.
+    quiet = ["-W", "ignore::DeprecationWarning"]
+    return shlex.join([*rundir.user.python()[-2:], *quiet, str(path), *map(str, arguments)])
 
 
 def record(rundir: Rundir, output: Path, options: list[str], script: str) -> dict[str, Any]:
