@@ -53,6 +53,7 @@ cdef extern from "Python.h":
     """
     void ue_make_vectorcall(PyTypeObject *, Py_ssize_t)
     Py_ssize_t PyVectorcall_NARGS(size_t)
+    object PyVectorcall_Call(object, object, PyObject *)
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
     bint PyUnicode_Check(object)
     bint PyBytes_CheckExact(object)
@@ -628,8 +629,8 @@ cdef class Tracepoint:
         return f"<tracepoint {self.name}({', '.join(self.names)})>"
 
     def __call__(self, *values, **named):
-        # Replaced by the vectorcall below; here for what introspection finds.
-        raise NotImplementedError
+        # For those who call it by its name: calls go to `_call` straight away.
+        return PyVectorcall_Call(self, values, <PyObject *> named)
 
     def bind(self, tuple recorders not None, tuple notifiers not None=()):
         """Say who records an event, replacing what was said before."""

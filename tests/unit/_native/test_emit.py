@@ -250,6 +250,14 @@ def test_positions_and_names() -> None:
         assert set(made.used()) == {0}
 
 
+def test_a_call_by_its_name() -> None:
+    point = tracepoint(number=types.u8, item=types.string)
+    with buffers() as made:
+        point.bind((Recorder(made.channel, EVENT_ID),))
+        point.__call__(1, item="tea")
+        assert made.record() == b"\1tea\0"
+
+
 def test_disabled_looks_at_nothing() -> None:
     point = tracepoint(number=types.u32)
     assert not point.enabled

@@ -88,7 +88,7 @@ def test_broken_headers_are_an_error_of_ours(tmp_path: Path) -> None:
         (b"\x7fELF\x01\x01\x01" + bytes(60), 0o755, "32-bit"),
         (b"#!/bin/sh\n", 0o755, "is a script"),
         (b"#!/usr/bin/env python3\n", 0o755, "made no ustconsumer.tracer.Provider"),
-        (b"#!/opt/venv/bin/python3.12 -P\n", 0o755, "--python-calls"),
+        (b"#!/usr/local/bin/python3.12 -P\n", 0o755, "--python-calls"),
         (b"\x7fELF\x02\x01", 0o755, "cannot be examined"),
     ],
 )
