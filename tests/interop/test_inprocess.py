@@ -270,14 +270,16 @@ def test_started_and_not_ended(rundir: Rundir) -> None:
     """Complete at the end of the program, and a temporary one is removed."""
     output = rundir.home / "trace"
     source = f"""
-from ustconsumer.ctf.reading import Trace
+import atexit
+# Handlers are called in reverse order: this one after ours.
+atexit.register(lambda: print(traces[0].fields("shop:*")))
 traces = [ustconsumer.record(output={str(output)!r}), ustconsumer.record()]
 for trace in traces:
     trace.start()
 Provider("other").tracepoint("event", number=u32)(7)
 order(8, "tea", 1.0)
 """
-    run(rundir, source)
+    assert run(rundir, source) == ["[{'number': 8, 'item': 'tea', 'price': 1.0}]"]
     source = f"""
 from ustconsumer.ctf.reading import Trace
 assert [event.name for event in Trace({str(output)!r})] == ["other:event", "shop:order"]
