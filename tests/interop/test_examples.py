@@ -43,7 +43,8 @@ for directory in /usr/bin /usr/lib /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/loc
     mkdir "$layer" "$layer/upper" "$layer/work"
     mount -t overlay -o "lowerdir=$directory,upperdir=$layer/upper,workdir=$layer/work" \\
         overlay "$directory"
-    find "$directory" -maxdepth 1 \\( -name '*lttng*' -o -name '*babeltrace*' \\) -exec rm -rf {} +
+    find "$directory" -maxdepth 1 ! -type d \\( -name '*lttng*' -o -name '*babeltrace*' \\) \\
+        -exec rm -f {} +
 done
 exec "$@"
 """

@@ -18,14 +18,16 @@ MARK = "mark"
 _CUT = "cut"
 _OTHER = "other"
 
+# No possessive quantifiers: groups with one do not go back in Python 3.11.0 to 3.11.4. Nothing
+# is tried twice without them either: after what is skipped, something always matches.
 _TOKEN = re.compile(
     r"""
-    (?: [ \t\r\n]++ | /\*[^*]*\*+(?:[^/*][^*]*\*+)*/ | //[^\n]*\n )*+
+    (?: [ \t\r\n]+ | /\*[^*]*\*+(?:[^/*][^*]*\*+)*/ | //[^\n]*\n )*
     (?:
         (?P<word> [A-Za-z_][A-Za-z0-9_]* )
         | (?P<mark> := | \.\.\. | [][{}()<>;:=,.+-] )
         | (?P<integer> (?: 0[xX][0-9A-Fa-f]+ | [0-9]+ ) (?:[uU]?[lL]{0,2} | [lL]{1,2}[uU]) (?!\w) )
-        | "(?P<string> [^"\\]*+ (?: \\. [^"\\]*+ )*+ )"
+        | "(?P<string> [^"\\]* (?: \\. [^"\\]* )* )"
         | (?P<cut> " | /[/*] | /?\Z | 0[xX]\Z )
         | (?P<other> . )
     )
