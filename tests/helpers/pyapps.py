@@ -5,9 +5,9 @@ from __future__ import annotations
 
 __all__ = ["BIG", "STORM"]
 
-#: ``storm EVENTS THREADS CHILDREN LENGTH [FILE [END]]``: each of THREADS threads emits
-#: EVENTS events, once FILE exists; while they do, CHILDREN children are forked, in which as
-#: many threads emit as many. It ends when END exists.
+#: ``storm EVENTS THREADS CHILDREN LENGTH [FILE]``: each of THREADS threads emits EVENTS
+#: events, once FILE exists; while they do, CHILDREN children are forked, in which as many
+#: threads emit as many.
 STORM = """
 import os, sys, threading, time
 from ustconsumer.tracer import Provider, string, u32
@@ -26,11 +26,8 @@ def start():
         thread.start()
     return started
 
-def wait(files):
-    while not all(map(os.path.exists, files)):
-        time.sleep(0.001)
-
-wait(sys.argv[5:6])
+while not all(map(os.path.exists, sys.argv[5:])):
+    time.sleep(0.001)
 running = start()
 pids = []
 for child in range(children):
@@ -44,7 +41,6 @@ for thread in running:
     thread.join()
 for pid in pids:
     assert os.waitpid(pid, 0)[1] == 0
-wait(sys.argv[6:])
 """
 
 #: ``big EVENTS BYTES``: before each of EVENTS small events one with a text of BYTES.
