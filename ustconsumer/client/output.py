@@ -103,7 +103,7 @@ def claim(output: Path) -> list[Path]:
                 made.insert(0, place)
         if not made and any(output.iterdir()):
             raise UsageError(f"output directory {output} is not empty: name another with -o")
-        if not os.access(output, os.W_OK | os.X_OK):
+        if not os.access(output, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         unclaim(made)

@@ -53,7 +53,7 @@ def resolve(name: str, env: Mapping[str, str] = os.environ) -> Path:
     for candidate in candidates:
         # os.path: a directory of PATH that we may not enter is one that does not have it.
         is_file = os.path.isfile(candidate)
-        if is_file and os.access(candidate, os.X_OK):
+        if is_file and os.access(candidate, os.X_OK, effective_ids=True):
             return candidate
         if found is None and (is_file or ("/" in name and os.path.lexists(candidate))):
             found = candidate

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -170,3 +171,16 @@ def test_a_directory_of_path_that_cannot_be_entered_is_passed_over(tmp_path: Pat
     put(tmp_path / "tool", b"")
     assert resolve("tool", {"PATH": f"{closed}:{tmp_path}/tool:{tmp_path}"}) == tmp_path / "tool"
     closed.chmod(0o700)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root may become another user")
+def test_what_may_be_executed_is_a_matter_of_the_effective_user(tmp_path: Path) -> None:
+    program = put(tmp_path / "p", b"#!/bin/sh\n", 0o700)
+    code = (
+        "import os, sys; from ustconsumer.client.program import resolve; "
+        "os.setreuid(42420, 0); print(resolve(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, program]
+    assert (
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{program}\n"
+    )
