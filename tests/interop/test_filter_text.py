@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
 from helpers.lttng import lttng_sessiond
 
@@ -315,9 +312,7 @@ def test_as_lttng_compiles_them() -> None:
             result = lttng.rundir.run([*command, "--filter", text])
             accepted[text] = result.returncode == 0
         lttng("start")
-        program = [sys.executable, "-P", "-c", PROGRAM, home / "log"]
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        result = lttng.rundir.run(program, env=environment)
+        result = lttng.rundir.run_python("-c", PROGRAM, home / "log")
         assert (result.returncode, result.stderr) == (0, "")
         sent = set()
         for line in (home / "log").read_text().splitlines():

@@ -7,8 +7,6 @@ that what each lets pass shows by itself.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -186,12 +184,10 @@ def test_same_events(apps: Apps) -> None:
     with lttng_sessiond() as lttng:
         output = lttng.rundir.home / "trace"
         session(lttng, output, FILTERS)
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
-        for command in (
-            [apps.filters, *arguments],
-            [sys.executable, "-P", "-c", PROGRAM, *arguments],
+        for result in (
+            lttng.rundir.run([apps.filters, *arguments]),
+            lttng.rundir.run_python("-c", PROGRAM, *arguments),
         ):
-            result = lttng.rundir.run(command, env=environment)
             assert result.returncode == 0, result.stderr
         lttng("stop")
         lttng("destroy")
