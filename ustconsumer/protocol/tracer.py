@@ -262,9 +262,15 @@ def exclusion_names(data: bytes) -> tuple[str, ...]:
     )
 
 
-def app_context_names(command: Command, data: bytes) -> tuple[str, str]:
-    """Return the provider and the name after a CONTEXT of the application."""
-    split: int = command.values["provider_length"]
+def app_context_names(values: dict[str, Any], data: bytes) -> tuple[str, str]:
+    """Return the provider and the name after a CONTEXT of the application with these values.
+
+    Raises
+    ------
+    RemoteProtocolError
+        One has no NUL.
+    """
+    split: int = values["provider_length"]
     return (
         text(data[:split], "provider of an application context"),
         text(data[split:], "name of an application context"),

@@ -161,8 +161,7 @@ def _event(made: Made, channel: Channel, got: Request) -> int:
 def _context(made: Made, channel: Channel, got: Request) -> None:
     _complete(channel)
     if got.values["number"] == ContextNumber.APP_CONTEXT:
-        provider = got.data[: got.values["provider_length"]].partition(b"\0")[0].decode()
-        name = got.data[got.values["provider_length"] :].partition(b"\0")[0].decode()
+        provider, name = protocol.app_context_names(got.values, got.data)
         channel.session.add_context(channel, f"$app.{provider}:{name}")
     elif got.values["number"] in _CONTEXT_NAMES:
         channel.session.add_context(channel, _CONTEXT_NAMES[got.values["number"]])

@@ -123,7 +123,9 @@ def test_application_context() -> None:
     payload = struct.pack("<i16xII", ContextNumber.APP_CONTEXT, 7, 6)
     parsed = tracer.parse_command(command(4, CommandNumber.CONTEXT, payload))
     assert parsed.data_length == 13
-    assert tracer.app_context_names(parsed, b"myprov\0myctx\0") == ("myprov", "myctx")
+    assert tracer.app_context_names(parsed.values, b"myprov\0myctx\0") == ("myprov", "myctx")
+    with pytest.raises(RemoteProtocolError, match="without its NUL"):
+        tracer.app_context_names(parsed.values, b"myprov\0myctxx")
 
 
 def test_perf_context() -> None:

@@ -12,13 +12,14 @@ import pytest
 from helpers.tracing import FakeRegistry, declare
 
 from ustconsumer._native import emit
-from ustconsumer.abi.application import CommandNumber
+from ustconsumer.abi.application import CommandNumber, ContextNumber
 from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol import application
 from ustconsumer.tracer.process import Process
 from ustconsumer.tracer.types import enumeration, f32, sequence, string, u8, u32
 
 INVALID = (-1027, -errno.EINVAL)
+EXISTS = (-1026, -errno.EEXIST)
 NOT_PERMITTED = (-1028, -errno.EPERM)
 
 
@@ -58,6 +59,14 @@ def test_each_object_refuses_what_is_not_for_it(process: Process, daemon: FakeRe
             assert answer[:2] == INVALID, (handle, name)
         assert daemon.send(handle, 0xEE)[:2] == INVALID
     assert daemon.send(0, CommandNumber.RELEASE)[:2] == NOT_PERMITTED
+
+
+def test_an_application_context_may_be_called_anything(daemon: FakeRegistry) -> None:
+    session = daemon.session()
+    made = daemon.make_channel(session)
+    payload = struct.pack("<i16xII", ContextNumber.APP_CONTEXT, 3, 2)
+    for data, answer in ((b"p\xe9\0n\0", (0, 0)), (b"p\xe9\0n\0", EXISTS), (b"p\xe9\0m\0", (0, 0))):
+        assert daemon.send(made.handle, CommandNumber.CONTEXT, payload, data)[:2] == answer
 
 
 def test_registered_twice_is_no_error(daemon: FakeRegistry) -> None:
