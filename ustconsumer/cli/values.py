@@ -7,6 +7,8 @@ import argparse
 import mmap
 import re
 
+from ustconsumer.abi.loglevels import LOGLEVELS
+
 __all__ = [
     "blocking_timeout",
     "loglevel",
@@ -27,11 +29,6 @@ _LONGEST_PERIOD = (1 << 32) - 1
 #: Twelve days: whoever means more means for ever.
 _LONGEST_TIMEOUT = (1 << 40) - 1
 _MOST_WORKERS = 64
-_LOGLEVELS = (
-    *("EMERG", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO"),
-    *("DEBUG_SYSTEM", "DEBUG_PROGRAM", "DEBUG_PROCESS", "DEBUG_MODULE", "DEBUG_UNIT"),
-    *("DEBUG_FUNCTION", "DEBUG_LINE", "DEBUG"),
-)
 
 
 def size(text: str) -> int:
@@ -112,9 +109,9 @@ def workers(text: str) -> int:
 def loglevel(text: str) -> int:
     """Return the number of a log level: 0 to 14, or its name with or without ``TRACE_``."""
     name = text.upper().removeprefix("TRACE_")
-    if name in _LOGLEVELS:
-        return _LOGLEVELS.index(name)
-    if text.isascii() and text.isdigit() and int(text) < len(_LOGLEVELS):
+    if name in LOGLEVELS:
+        return LOGLEVELS.index(name)
+    if text.isascii() and text.isdigit() and int(text) < len(LOGLEVELS):
         return int(text)
     raise argparse.ArgumentTypeError(
         f"unknown log level {text!r}: use EMERG, ALERT, CRIT, ERR, WARNING, NOTICE, INFO, "

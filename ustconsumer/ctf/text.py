@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from ustconsumer.abi.loglevels import LOGLEVELS
 from ustconsumer.ctf.classes import EventClass, StreamClass, TraceClass
 from ustconsumer.ctf.decode import Form
 from ustconsumer.ctf.types import EnumEntry, Integer
@@ -237,31 +238,13 @@ class TextForm(Form[str]):
                 parts.append(f"{trace.env[name]}")
         if "trace:vpid" in shown and "vpid" in trace.env:
             parts.append(f"({trace.env['vpid']})")
-        if "loglevel" in shown and event.loglevel in _LOGLEVELS:
-            parts.append(f"TRACE_{_LOGLEVELS[event.loglevel]} ({event.loglevel})")
+        level = event.loglevel
+        if "loglevel" in shown and level is not None and 0 <= level < len(LOGLEVELS):
+            parts.append(f"TRACE_{LOGLEVELS[level]} ({level})")
         if "emf" in shown and event.model_emf_uri:
             parts.append(event.model_emf_uri)
         path = self._path if "trace" in shown else ""
         return path + (":".join(parts) + " " if parts else "")
-
-
-_LOGLEVELS: dict[int | None, str] = {
-    0: "EMERG",
-    1: "ALERT",
-    2: "CRIT",
-    3: "ERR",
-    4: "WARNING",
-    5: "NOTICE",
-    6: "INFO",
-    7: "DEBUG_SYSTEM",
-    8: "DEBUG_PROGRAM",
-    9: "DEBUG_PROCESS",
-    10: "DEBUG_MODULE",
-    11: "DEBUG_UNIT",
-    12: "DEBUG_FUNCTION",
-    13: "DEBUG_LINE",
-    14: "DEBUG",
-}
 
 
 class Lines:

@@ -9,6 +9,7 @@ from enum import IntEnum
 import pytest
 from helpers.tracing import FakeRegistry
 
+from ustconsumer.abi.loglevels import LOGLEVELS
 from ustconsumer.protocol.notify import EventRequest
 from ustconsumer.tracer import (
     Level,
@@ -87,6 +88,11 @@ def test_fields_called_like_parameters(recorder: FakeRegistry) -> None:
 def test_levels(program: Process, level: int | str, number: int) -> None:
     Provider("p").tracepoint("e", level=level)
     assert program.declared["p:e"].loglevel == number
+
+
+def test_levels_are_those_of_the_trace() -> None:
+    ours = {name: number for name, number in vars(Level).items() if isinstance(number, int)}
+    assert ours == {name: number for number, name in enumerate(LOGLEVELS)}
 
 
 def test_level_and_uri_reach_the_registry(recorder: FakeRegistry) -> None:
