@@ -15,6 +15,7 @@ from ustconsumer.tracer.listener import listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
     from typing import Any
 
@@ -74,72 +75,44 @@ class Monitoring:
 def _callbacks(points: Points, known: Known, disable: object) -> dict[str, Any]:
     """Return a function for each event; what they need is in cells, not in attributes."""
     places, learn = known.places.get, known.learn
-    call, return_, yield_, resume = points.call, points.return_, points.yield_, points.resume
 
     # In a callback, nothing is told to callbacks: not even what a filter does.
     # Our own thread runs functions of the library that the program runs too.
 
-    def on_start(code: CodeType, offset: int) -> object:
-        place = places(id(code))
-        if place is None:
-            place = learn(code)
-        if not place:
-            return disable
-        if get_ident() != listener.ident:
-            call(*place)
-        return None
+    def tell(point: Callable[..., None], *more: str) -> Callable[..., object]:
+        def callback(code: CodeType, offset: int, value: object = None) -> object:
+            place = places(id(code))
+            if place is None:
+                place = learn(code)
+            if not place:
+                return disable
+            if get_ident() != listener.ident:
+                point(*place, *more)
+            return None
 
-    def on_resume(code: CodeType, offset: int) -> object:
-        place = places(id(code))
-        if place is None:
-            place = learn(code)
-        if not place:
-            return disable
-        if get_ident() != listener.ident:
-            resume(*place)
-        return None
+        return callback
 
-    def on_return(code: CodeType, offset: int, value: object) -> object:
-        place = places(id(code))
-        if place is None:
-            place = learn(code)
-        if not place:
-            return disable
-        if get_ident() != listener.ident:
-            return_(*place, "")
-        return None
-
-    def on_yield(code: CodeType, offset: int, value: object) -> object:
-        place = places(id(code))
-        if place is None:
-            place = learn(code)
-        if not place:
-            return disable
-        if get_ident() != listener.ident:
-            yield_(*place)
-        return None
-
-    # These two cannot be left out.
+    # Of these two the interpreter leaves nothing out.
 
     def on_throw(code: CodeType, offset: int, error: BaseException) -> None:
         place = places(id(code))
         if place is None:
             place = learn(code)
         if place and get_ident() != listener.ident:
-            resume(*place)
+            points.resume(*place)
 
     def on_unwind(code: CodeType, offset: int, error: BaseException) -> None:
         place = places(id(code))
         if place is None:
             place = learn(code)
         if place and get_ident() != listener.ident:
-            return_(*place, type(error).__name__)
+            points.return_(*place, type(error).__name__)
 
     return {
-        "PY_START": on_start,
-        "PY_RESUME": on_resume,
-        "PY_RETURN": on_return,
-        "PY_YIELD": on_yield,
+        "PY_START": tell(points.call),
+        "PY_RESUME": tell(points.resume),
+        "PY_RETURN": tell(points.return_, ""),
+        "PY_YIELD": tell(points.yield_),
         "PY_THROW": on_throw,
         "PY_UNWIND": on_unwind,
     }
