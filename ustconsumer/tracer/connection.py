@@ -37,6 +37,7 @@ from ustconsumer.protocol.tracer import (
     request,
 )
 from ustconsumer.tracer.commands import Dispatcher
+from ustconsumer.tracer.process import process_name
 from ustconsumer.tracer.registrar import RefusedError
 
 if TYPE_CHECKING:
@@ -54,11 +55,6 @@ _BOUND = 5.0
 _READ, _AGAIN = False, True
 
 
-def _process_name() -> bytes:
-    with open("/proc/self/comm", "rb") as file:
-        return file.read().rstrip(b"\n")
-
-
 def _register(sock: _socket.socket, socket_type: int, timeout: float | None) -> None:
     message = registration(
         socket_type,
@@ -66,7 +62,7 @@ def _register(sock: _socket.socket, socket_type: int, timeout: float | None) -> 
         ppid=os.getppid(),
         uid=os.getuid(),
         gid=os.getgid(),
-        name=_process_name(),
+        name=process_name(),
     )
     _send(sock, message, timeout)
 

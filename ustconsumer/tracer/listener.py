@@ -15,6 +15,7 @@ import time
 
 from ustconsumer._native import emit
 from ustconsumer.tracer.link import Link, open_sockets
+from ustconsumer.tracer.process import process_name
 from ustconsumer.tracer.rendezvous import DEFAULT_TIMEOUT, Place, places, register_timeout
 from ustconsumer.tracer.waiting import Alarm, Words
 
@@ -265,9 +266,7 @@ class Listener:
         self._tid = _thread.get_native_id()
         try:
             if not self._name:
-                with open("/proc/self/comm", "rb") as file:
-                    name = file.read().rstrip(b"\n")
-                self._name = name[: _NAME_SIZE - len(_SUFFIX)] + _SUFFIX
+                self._name = process_name()[: _NAME_SIZE - len(_SUFFIX)] + _SUFFIX
             emit.set_thread_name(self._name)
             self._run()
         except BaseException as error:

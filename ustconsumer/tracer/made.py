@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ustconsumer.tracer import statedump
 from ustconsumer.tracer.objects import Handles, Node
+from ustconsumer.tracer.process import process_name
+from ustconsumer.tracer.rules import passes
 
 if TYPE_CHECKING:
     from ustconsumer._native import emit
@@ -108,7 +110,7 @@ class Made:
         for session in pending:
             session.dump_pending = False
             if session.active:
-                statedump.dump(lambda *event, to=session: self._emit(to, *event), _procname())
+                statedump.dump(lambda *event, to=session: self._emit(to, *event), process_name())
 
     def _emit(
         self,
@@ -121,25 +123,7 @@ class Made:
         for channel in session.channels:
             recorder = channel.recorder(event, dump=True)
             # Filters see the values as they are declared, not as they are encoded.
-            if recorder is not None and _accepted(recorder, values):
+            if recorder is not None and passes(recorder.filters, values):
                 encoder.emit_to(recorder, *raw)
         for notify in self.notifiers(event):
             notify(values)
-
-
-def _accepted(recorder: emit.Recorder, values: tuple[object, ...]) -> bool:
-    if recorder.filters is None:
-        return True
-    for accepts in recorder.filters:
-        try:
-            if accepts(values):
-                return True
-        except Exception:  # noqa: S112 - an error rejects, as it does natively
-            continue
-    return False
-
-
-def _procname() -> bytes:
-    """Name of the main thread."""
-    with open("/proc/self/comm", "rb") as comm:
-        return comm.read().removesuffix(b"\n")

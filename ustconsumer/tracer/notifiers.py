@@ -15,7 +15,7 @@ from ustconsumer.tracer import contexts
 from ustconsumer.tracer.errorcounter import ErrorCounter
 from ustconsumer.tracer.objects import MisuseError, Node
 from ustconsumer.tracer.packing import array, packed
-from ustconsumer.tracer.rules import Rule
+from ustconsumer.tracer.rules import Rule, passes
 
 if TYPE_CHECKING:
     import signal as _signal
@@ -144,7 +144,7 @@ class Notifier(Rule):
         captures = [_capture(bytecode, declared) for _, bytecode in self._captures]
 
         def notify(values: tuple[object, ...]) -> None:
-            if filters is not None and not _any(filters, values):
+            if not passes(filters, values):
                 return
             raw = _captured(captures, values) if captures else b""
             self.group.send(self._token, raw, self._index)
@@ -172,16 +172,6 @@ def _capture(bytecode: Bytecode | None, declared: Described) -> Notify:
 
 def _nothing(values: tuple[object, ...]) -> None:
     return None
-
-
-def _any(filters: tuple[Notify, ...], values: tuple[object, ...]) -> bool:
-    for accepts in filters:
-        try:
-            if accepts(values):
-                return True
-        except Exception:  # noqa: S112 - an error rejects, as with events
-            continue
-    return False
 
 
 def _captured(captures: list[Notify], values: tuple[object, ...]) -> bytes:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import AnyStr
 
 __all__ = [
     "COMPARISONS",
@@ -15,6 +16,7 @@ __all__ = [
     "integer",
     "order",
     "signed",
+    "starred",
     "to_s64",
 ]
 
@@ -79,6 +81,23 @@ class Literal:
         self.plain = bytes(body) if simple else None
 
 
+def starred(pieces: Sequence[AnyStr], text: AnyStr) -> bool:
+    """Return whether text is these pieces in order, with any runs between them."""
+    first, last = pieces[0], pieces[-1]
+    if len(pieces) == 1:
+        return text == first
+    at, end = len(first), len(text) - len(last)
+    if end < at or not text.startswith(first) or not text.endswith(last):
+        return False
+    for piece in pieces[1:-1]:
+        # The first place is as good as any: what is left after it is longest.
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
+
+
 class Glob:
     """A pattern with stars anywhere; a backslash escapes any character."""
 
@@ -90,24 +109,11 @@ class Glob:
             else:
                 # A backslash at the very end is a NUL then: no text has one.
                 pieces[-1].append(token & 0xFF)
-        self._first = bytes(pieces[0])
-        self._last = bytes(pieces[-1]) if len(pieces) > 1 else None
-        self._middle = [bytes(piece) for piece in pieces[1:-1] if piece]
+        self._pieces = [bytes(piece) for piece in pieces]
 
     def matches(self, text: bytes) -> bool:
         """Return whether text matches the whole pattern."""
-        first, last = self._first, self._last
-        if last is None:
-            return text == first
-        at, end = len(first), len(text) - len(last)
-        if end < at or not text.startswith(first) or not text.endswith(last):
-            return False
-        for piece in self._middle:
-            # The first place is as good as any: what is left after it is longest.
-            at = text.find(piece, at, end) + len(piece)
-            if at < len(piece):
-                return False
-        return True
+        return starred(self._pieces, text)
 
 
 def _tokens(raw: bytes) -> list[int]:

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
             """Let go of everything."""
 
 
-__all__ = ["Process", "process"]
+__all__ = ["Process", "process", "process_name"]
+
+
+def process_name() -> bytes:
+    """Return the name of the process: its main thread's, at most 15 bytes."""
+    with open("/proc/self/comm", "rb") as comm:
+        return comm.read().removesuffix(b"\n")
 
 
 class Process:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ustconsumer.tracer.objects import Node
+from ustconsumer.tracer.operations import starred
 
 if TYPE_CHECKING:
     from ustconsumer.tracer.bytecode import Bytecode
     from ustconsumer.tracer.describe import Described
 
-__all__ = ["Filter", "Rule", "glob", "is_glob"]
+__all__ = ["Filter", "Rule", "glob", "is_glob", "passes"]
 
 _LEVEL_RANGE, _LEVEL_SINGLE = 1, 2
 #: The least severe level there is.
@@ -29,22 +30,7 @@ def is_glob(pattern: str) -> bool:
 
 def glob(pattern: str, name: str) -> bool:
     """Return whether a name matches: ``*`` is any run of characters, ``\\`` escapes one."""
-    first, *rest = _pieces(pattern)
-    if not rest:
-        return first == name
-    *middle, last = rest
-    if len(name) < len(first) + len(last) or not name.startswith(first):
-        return False
-    if not name.endswith(last):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for piece in middle:
-        # The first place is as good as any: what is left after it is longest.
-        found = name.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True
+    return starred(_pieces(pattern), name)
 
 
 def _pieces(pattern: str) -> list[str]:
@@ -80,6 +66,22 @@ class Filter:
             return filter_of(self._bytecode, declared.fields, contexts)
         except LinkError:
             return _reject
+
+
+def passes(filters: tuple[Evaluate, ...] | None, values: tuple[object, ...]) -> bool:
+    """Return whether an event passes one of the filters; None are no filters.
+
+    What native code does for events that are recorded.
+    """
+    if filters is None:
+        return True
+    for accepts in filters:
+        try:
+            if accepts(values):
+                return True
+        except Exception:  # noqa: S112 - an error rejects, as it does natively
+            continue
+    return False
 
 
 def _reject(values: tuple[object, ...]) -> bool:

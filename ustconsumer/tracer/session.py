@@ -105,7 +105,7 @@ class Session(Node):
         channel.add_context(name)
 
     def add_rule(self, channel: Channel, rule: EventRule) -> None:
-        """Add a rule to a channel; it does nothing until `enable_rule`."""
+        """Add a rule to a channel; it does nothing until it is enabled."""
         rule.channel = channel
         channel.rules.append(rule)
 
@@ -167,11 +167,6 @@ class Session(Node):
             raise MisuseError(errno.EBUSY)
         channel.enabled = enabled
         self._rebind([event.declared for event in channel.events.values()])
-
-    def enable_rule(self, rule: EventRule, enabled: bool) -> None:
-        """Enable or disable a rule; again is no error."""
-        rule.enabled = enabled
-        self.rule_changed(rule)
 
     def rule_changed(self, rule: EventRule) -> None:
         """Heed what a rule got, a filter for example."""
