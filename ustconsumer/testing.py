@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ustconsumer.client.inprocess import CONTEXTS, RecordedTrace
+from ustconsumer.client.defaults import CONTEXTS
+from ustconsumer.client.inprocess import RecordedTrace
 from ustconsumer.client.shared import shared
 from ustconsumer.protocol.control import ChannelOptions
 

@@ -107,7 +107,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> int:
-    from ustconsumer.client.record import DEFAULT_CONTEXTS, record_command
+    from ustconsumer.client.defaults import CONTEXTS
+    from ustconsumer.client.record import record_command
     from ustconsumer.protocol.control import ChannelOptions
 
     interrupt_raises()
@@ -136,7 +137,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         output=arguments.output,
         events=events,
         channel=channel_options(arguments, base),
-        contexts=contexts or DEFAULT_CONTEXTS,
+        contexts=contexts or CONTEXTS,
         warn=context.warn,
         take_over=True,
         wait_all=arguments.wait_all,

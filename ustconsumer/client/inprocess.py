@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ustconsumer.client.connection import Connection
+from ustconsumer.client.defaults import CONTEXTS, configure
 from ustconsumer.client.output import claim, given_output, unclaim
 from ustconsumer.client.registry import Registry
 from ustconsumer.client.session import Session
@@ -28,13 +29,8 @@ if TYPE_CHECKING:
 
     from ustconsumer.ctf.reading import Event
 
-__all__ = ["CONTEXTS", "RecordedTrace", "record"]
+__all__ = ["RecordedTrace", "record"]
 
-#: Recorded with each event unless others are asked for.
-CONTEXTS = ("vpid", "vtid", "procname")
-#: What a tracer says of its program by itself, whenever a recording begins.
-_STATEDUMP = "lttng_ust_statedump:*"
-_CHANNEL = "channel0"
 _numbers = itertools.count(1)
 
 
@@ -62,8 +58,8 @@ class RecordedTrace:
         channel: ChannelOptions | None = None,
         children: bool = False,
     ) -> None:
-        self._patterns = tuple(dict.fromkeys(events)) or ("*",)
-        self._excluded = tuple(exclude) if events else (*exclude, _STATEDUMP)
+        self._patterns = events
+        self._excluded = tuple(exclude)
         self._output = None if output is None else given_output(output)
         self._contexts = tuple(contexts)
         self._channel = channel
@@ -110,7 +106,9 @@ class RecordedTrace:
                 connection = Connection.connect(rundir)
                 stack.callback(connection.close)
                 session = Registry(connection).create(f"python-{next(_numbers)}", path)
-                self._configure(session)
+                self.warnings += configure(
+                    session, self._patterns, self._contexts, self._channel, self._excluded
+                )
                 self.warnings += session.spawn_consumer()
                 self.warnings += session.start()
             except BaseException:
@@ -168,13 +166,6 @@ class RecordedTrace:
         weakref.finalize(self, shared.remove, place).atexit = False
         return place
 
-    def _configure(self, session: Session) -> None:
-        self.warnings += session.enable_channel(_CHANNEL, self._channel)
-        if self._contexts:
-            self.warnings += session.add_context(self._contexts, _CHANNEL)
-        for pattern in self._patterns:
-            self.warnings += session.enable_event(pattern, _CHANNEL, exclusions=self._excluded)
-
     def _release(self) -> None:
         if os.getpid() != self._pid:
             return
@@ -222,7 +213,7 @@ class RecordedTrace:
             state = "not recorded yet" if self._session is None else "recording"
         else:
             state = f"{self._totals.recorded} events recorded, {self._totals.discarded} discarded"
-        return f"<trace of {', '.join(self._patterns)}: {state}>"
+        return f"<trace of {', '.join(self._patterns) or '*'}: {state}>"
 
 
 def record(

@@ -15,6 +15,7 @@ import msgspec
 
 from ustconsumer.client import preload as libraries
 from ustconsumer.client.command import wait
+from ustconsumer.client.defaults import CONTEXTS, configure
 from ustconsumer.client.descendants import alive, wait_for_all
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
@@ -33,13 +34,10 @@ from ustconsumer.client.totals import Totals, count
 from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
 from ustconsumer.protocol.control import AppInfo, ChannelOptions
 
-__all__ = ["DEFAULT_CONTEXTS", "STATEDUMP", "Recording", "record_command"]
+__all__ = ["Recording", "record_command"]
 
 #: How many programs one line names.
 _MAX_NAMED = 4
-DEFAULT_CONTEXTS = ("vpid", "vtid", "procname")
-#: What nobody's program emits: the state of a process, when it registers.
-STATEDUMP = "lttng_ust_statedump:*"
 _SAID_BY = re.compile(r"^(ust-consumerd\[\d+\]|consumer): ")
 
 
@@ -65,7 +63,7 @@ def record_command(
     output: str | os.PathLike[str] | None = None,
     events: Sequence[str] = (),
     channel: ChannelOptions | None = None,
-    contexts: Sequence[str] = DEFAULT_CONTEXTS,
+    contexts: Sequence[str] = CONTEXTS,
     warn: Callable[[str], None] | None = None,
     take_over: bool = False,
     wait_all: bool = False,
@@ -123,32 +121,14 @@ def record_command(
     if not command:
         raise UsageError("no command to record: name one after the options")
     program = resolve(command[0])
-    chosen = libraries.check(preload)
-    if is_python(program):
-        # Our tracer follows forks by itself. With threads of a library it did not ask for, a
-        # Python that forks is warned, and one that forks to run `preexec_fn` may abort.
-        chosen.append(libraries.NONE)
-    loaded = libraries.paths(chosen)
+    loaded = _loaded(program, preload)
     modules = None if python_calls is None else check_modules(python_calls)
     calls: PythonCalls | None = None
     without_calls: str | None = None
     options = channel or ChannelOptions()
     name = timestamped(program.name)
     place = default_output(name) if output is None else given_output(output)
-    warnings: list[str] = []
-
-    said: set[str] = set()
-
-    def note(line: str) -> None:
-        # A consumer says on its own what the registry repeats at the end.
-        fact = _SAID_BY.sub("", line)
-        if fact in said:
-            return
-        said.add(fact)
-        warnings.append(line)
-        if warn is not None:
-            warn(line)
-
+    note = _Notes(warn)
     with CommandSignals(take_over) as signals:
         made = claim(place)
         try:
@@ -156,7 +136,8 @@ def record_command(
                 become_subreaper()
             with _private_registry(note) as registry:
                 session = Registry(registry.connection).create(name, place)
-                _configure(session, events, options, contexts, note)
+                for line in configure(session, events, contexts, options):
+                    note(line)
                 for line in session.spawn_consumer(workers=workers, direct=direct):
                     note(line)
                 for line in session.start():
@@ -184,7 +165,7 @@ def record_command(
     if left:
         note(_left_running(left, wait_all))
     # One that was there and could not be recorded was named by the registry.
-    told += [line for line in warnings if line.startswith("ltt-sessiond: session ")]
+    told += [line for line in note.lines if line.startswith("ltt-sessiond: session ")]
     empty = _why_empty(totals, told, program, events, without_calls)
     if empty:
         note(empty)
@@ -194,8 +175,37 @@ def record_command(
         output=str(place),
         seconds=seconds,
         totals=totals,
-        warnings=warnings,
+        warnings=note.lines,
     )
+
+
+class _Notes:
+    """Warnings: kept, and told at once; each fact once, whoever says it."""
+
+    def __init__(self, warn: Callable[[str], None] | None) -> None:
+        self.lines: list[str] = []
+        self._warn = warn
+        self._said: set[str] = set()
+
+    def __call__(self, line: str) -> None:
+        # A consumer says on its own what the registry repeats at the end.
+        fact = _SAID_BY.sub("", line)
+        if fact in self._said:
+            return
+        self._said.add(fact)
+        self.lines.append(line)
+        if self._warn is not None:
+            self._warn(line)
+
+
+def _loaded(program: Path, preload: Sequence[str]) -> list[str]:
+    """Return the libraries that a program is started with."""
+    chosen = libraries.check(preload)
+    if is_python(program):
+        # Our tracer follows forks by itself. With threads of a library it did not ask for, a
+        # Python that forks is warned, and one that forks to run `preexec_fn` may abort.
+        chosen.append(libraries.NONE)
+    return libraries.paths(chosen)
 
 
 @contextlib.contextmanager
@@ -224,24 +234,6 @@ def _spawn(
         status = 127 if error.errno == errno.ENOENT else 126
         reason = "its interpreter is missing" if status == 127 else error.strerror
         raise ProgramError(f"{program}: cannot be executed ({reason})", status) from None
-
-
-def _configure(
-    session: Session,
-    events: Sequence[str],
-    channel: ChannelOptions,
-    contexts: Sequence[str],
-    note: Callable[[str], None],
-) -> None:
-    warnings = session.enable_channel("channel0", channel)
-    if contexts:
-        warnings += session.add_context(contexts, "channel0")
-    for pattern in dict.fromkeys(events):
-        warnings += session.enable_event(pattern, "channel0")
-    if not events:
-        warnings += session.enable_event("*", "channel0", exclusions=[STATEDUMP])
-    for line in warnings:
-        note(line)
 
 
 def _variables(wanted: Mapping[str, str], channel: ChannelOptions) -> dict[str, str]:
