@@ -3,6 +3,7 @@
 
 A registry opens the file of its wait word just before it writes the word. Other traced
 programs open it too: after each opening the word is looked at some times, then no more.
+So it is at the beginning: a registry may have opened the file just before it was followed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Watch:
             if self.fd < 0 or path in self._paths:
                 continue
             self._paths.add(path)
+            self._looks = 0
             if self._add(self.fd, os.fsencode(path), _OPEN | _ATTRIB | _MODIFY) < 0:
                 self.close()
 

@@ -83,6 +83,21 @@ def test_either_word(words: Words, alarm: Alarm, pair: list[WaitWord], which: in
     assert seen[which] == 1
 
 
+def test_registry_that_opened_its_word_before(
+    words: Words, alarm: Alarm, pair: list[WaitWord]
+) -> None:
+    with open(pair[1].path, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 4096)
+        thread, seen = waiting(words, alarm, pair)
+        # Asleep by now, or about to: nothing happens to the file from here on.
+        thread.join(0.3)
+        atomics.store_u32(memory, 0, 1)
+        atomics.futex_wake(memory, 0, 1 << 30)
+        thread.join()
+    memory.close()
+    assert seen == [0, 1]
+
+
 def test_alarm(words: Words, alarm: Alarm, pair: list[WaitWord]) -> None:
     thread, seen = waiting(words, alarm, pair)
     alarm.ring()
@@ -128,15 +143,23 @@ def test_watch_looks_some_times_after_an_opening(tmp_path: Path) -> None:
     path = tmp_path / "word"
     path.touch()
     watch = Watch()
+    for _ in range(2):
+        # Again is nothing new.
+        watch.follow([str(path)])
+    looks_some_times(watch)
     watch.follow([str(path)])
     assert watch.pause() is None
     os.close(os.open(path, os.O_RDWR))
     assert select.select([watch.fd], [], [], 60)[0]
     watch.noticed()
+    looks_some_times(watch)
+    assert not select.select([watch.fd], [], [], 0)[0]
+    watch.close()
+
+
+def looks_some_times(watch: Watch) -> None:
     pauses = []
     while (pause := watch.pause()) is not None:
         pauses.append(pause)
     assert 3 <= len(pauses) <= 10
     assert 1 <= sum(pauses) <= 10
-    assert not select.select([watch.fd], [], [], 0)[0]
-    watch.close()
