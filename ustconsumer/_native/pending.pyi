@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable
 
-__all__ = ["Later", "call_soon"]
-
-def call_soon(callable_: Callable[[], object], /) -> bool:
-    """Have the main thread call something between two of its bytecodes.
-
-    What the callable raises is raised there.
-
-    Returns
-    -------
-    bool
-        False if too much is waiting already: it is not going to be called.
-    """
+__all__ = ["Later"]
 
 class Later:
-    """Something to call that calls something else soon, or now if too much is waiting.
+    """Something to call that has the main thread call something else soon.
 
-    Without a bytecode of its own, between which that would happen at once.
+    It has no bytecode of its own, between which that would happen at once.
+
+    Parameters
+    ----------
+    callable_ : callable
+        Called between two bytecodes of the main thread, and again as long as it returns True.
+        Its argument is True where it will not be called again: too much else is waiting. What
+        it raises is raised there.
     """
 
-    def __init__(self, callable_: Callable[[], object], /) -> None: ...
+    def __init__(self, callable_: Callable[[bool], bool], /) -> None: ...
     def __call__(self) -> None: ...

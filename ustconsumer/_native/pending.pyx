@@ -4,7 +4,7 @@
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-__all__ = ["Later", "call_soon"]
+__all__ = ["Later"]
 
 cdef extern from "Python.h":
     ctypedef int (*Pending)(void *) except -1
@@ -15,12 +15,14 @@ cdef int _call(void *argument) except -1:
     callable_ = <object> argument
     # The reference that the queue held: this one is ours.
     Py_DECREF(callable_)
-    callable_()
+    # Queued again only here, behind the last bytecode: an interpreter that comes between two
+    # of them while it calls this takes note that there is nothing to call (Python 3.13).
+    if callable_(False) and not _queue(callable_):
+        callable_(True)
     return 0
 
 
-def call_soon(callable_):
-    """Have the main thread call something; see the stub."""
+cdef bint _queue(object callable_):
     Py_INCREF(callable_)
     if Py_AddPendingCall(_call, <void *> callable_) == 0:
         return True
@@ -29,7 +31,7 @@ def call_soon(callable_):
 
 
 cdef class Later:
-    """Calls `call_soon` when it is called; see the stub."""
+    """Has something called soon when it is called; see the stub."""
 
     cdef object _callable
 
@@ -37,5 +39,5 @@ cdef class Later:
         self._callable = callable_
 
     def __call__(self):
-        if not call_soon(self._callable):
-            self._callable()
+        if not _queue(self._callable):
+            self._callable(True)

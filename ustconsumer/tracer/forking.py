@@ -12,7 +12,7 @@ import os
 import sys
 
 from ustconsumer._native import emit
-from ustconsumer._native.pending import Later, call_soon
+from ustconsumer._native.pending import Later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,19 +69,20 @@ class Forks:
         except BaseException as error:
             self._listener.last_error = error
 
-    def later(self) -> None:
-        """Start our thread if the fork is over; called by the main thread.
+    def later(self, last: bool) -> bool:
+        """Start our thread if the fork is over, else return True; called by the main thread.
 
         Since Python 3.13 threads are counted after the handlers. A program that forks in
         another thread than the main one has several, and is warned of in any case.
         """
         try:
-            if self._forking() and call_soon(self.later):
-                return
+            if self._forking() and not last:
+                return True
             self._forker = None
             self._listener.relaunch()
         except Exception as error:
             self._listener.last_error = error
+        return False
 
     def _forking(self) -> bool:
         """Tell whether the bytecode we are called between is that of another handler."""
