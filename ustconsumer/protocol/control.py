@@ -28,6 +28,8 @@ __all__ = [
     "MAX_FDS",
     "VERSION",
     "AddContext",
+    "AddSnapshotOutput",
+    "AddTrigger",
     "AppInfo",
     "Applications",
     "Attach",
@@ -37,6 +39,7 @@ __all__ = [
     "ConsumerInfo",
     "ConsumerStats",
     "CreateSession",
+    "DelSnapshotOutput",
     "Describe",
     "Description",
     "DestroySession",
@@ -53,12 +56,22 @@ __all__ = [
     "HoleVerdict",
     "ListApplications",
     "ListSessions",
+    "ListSnapshotOutputs",
+    "ListTriggers",
+    "Listen",
     "Message",
+    "Notification",
+    "PauseSession",
+    "PrepareSnapshot",
     "Release",
+    "RemoveTrigger",
     "SessionEnded",
     "SessionInfo",
     "Sessions",
     "Shutdown",
+    "SnapshotOutput",
+    "SnapshotOutputs",
+    "SnapshotPlace",
     "SpawnConsumer",
     "StartSession",
     "StopSession",
@@ -69,6 +82,9 @@ __all__ = [
     "TraceClosed",
     "TraceDescription",
     "TraceEnded",
+    "TriggerAction",
+    "TriggerInfo",
+    "Triggers",
     "Welcome",
     "decode",
     "encode",
@@ -201,7 +217,7 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     id: str
     uid: int
     gid: int
-    #: "configured", "active", "inactive" (after a stop)
+    #: "configured", "active", "paused", "inactive" (after a stop)
     state: str
     #: directory of the trace, absolute; empty without output
     output: str
@@ -211,6 +227,12 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     consumer: ConsumerInfo | None
     #: applications that ever got buffers of this session, by pid
     processes: list[int]
+    #: nothing is written until a snapshot is asked for
+    snapshot: bool = False
+    #: directory of the buffers' files; empty: they have none
+    shm_path: str = ""
+    #: traces of ended processes whose buffers were given up: newer ones took the room
+    dropped: int = 0
     #: applications that did not answer in time, one line each
     slow: list[str] = []
     #: what kept packets from the consumer's sink, one line each
@@ -243,6 +265,10 @@ class CreateSession(Message, tag="create", kw_only=True):
     name: str
     #: absolute directory; created by the consumer
     output: str
+    #: nothing is written until a snapshot is asked for; channels overwrite by default
+    snapshot: bool = False
+    #: absolute directory in which the buffers are files; empty: memory without a name
+    shm_path: str = ""
     #: environment values that go into the metadata are the registry's business
 
 
@@ -278,6 +304,15 @@ class StartSession(Message, tag="start", kw_only=True):
 
 class StopSession(Message, tag="stop", kw_only=True):
     """Replied to when the trace in the consumer's sink is complete."""
+
+    session: str
+
+
+class PauseSession(Message, tag="pause", kw_only=True):
+    """Record nothing until the next `StartSession`; buffers, consumer and trace stay as they are.
+
+    Replied to when no application is in the middle of an event.
+    """
 
     session: str
 
@@ -320,6 +355,146 @@ class TraceDescription(msgspec.Struct, kw_only=True):
 
 class Description(Message, tag="description", kw_only=True):
     traces: list[TraceDescription]
+
+
+# -- snapshots --------------------------------------------------------------------
+
+
+class SnapshotOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where snapshots of a session go unless they say otherwise."""
+
+    #: 1 for the first; 0 where it is not known yet
+    id: int = 0
+    #: becomes the first part of the name of each snapshot's directory
+    name: str = ""
+    #: absolute directory; empty: the session's output
+    path: str = ""
+    #: bytes of packets that one snapshot may have; 0: no limit
+    max_size: int = 0
+
+
+class AddSnapshotOutput(Message, tag="add-snapshot-output", kw_only=True):
+    """Replied to with `SnapshotOutputs`, the new one alone."""
+
+    session: str
+    output: SnapshotOutput
+
+
+class DelSnapshotOutput(Message, tag="del-snapshot-output", kw_only=True):
+    session: str
+    #: its name or its id
+    output: str
+
+
+class ListSnapshotOutputs(Message, tag="list-snapshot-outputs", kw_only=True):
+    session: str
+
+
+class SnapshotOutputs(Message, tag="snapshot-outputs", kw_only=True):
+    outputs: list[SnapshotOutput]
+
+
+class PrepareSnapshot(Message, tag="prepare-snapshot", kw_only=True):
+    """Ask where the next snapshot goes; who takes it reads the buffers as an observer.
+
+    Empty fields of ``output`` are those of the session's snapshot output.
+    """
+
+    session: str
+    output: SnapshotOutput
+    #: close the packets being written first, as LTTng does
+    switch: bool = False
+
+
+class SnapshotPlace(Message, tag="snapshot-place", kw_only=True):
+    """Reply to `PrepareSnapshot`: a directory of its own, not there yet."""
+
+    path: str
+    max_size: int = 0
+
+
+# -- triggers -----------------------------------------------------------------------
+
+
+class TriggerAction(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What happens when a trigger's condition is met."""
+
+    #: "notify", "snapshot", "start" or "stop"
+    kind: str
+    #: of the last three
+    session: str = ""
+    #: of a snapshot
+    output: SnapshotOutput | None = None
+    #: "every": each Nth time; "once-after": the Nth time only; empty: always
+    rate: str = ""
+    rate_count: int = 0
+    #: times it could not be done
+    failed: int = 0
+
+
+class TriggerInfo(msgspec.Struct, kw_only=True):
+    """A trigger: its condition is an event that matches."""
+
+    name: str
+    #: whose it is; events are those that a session of this user could record
+    uid: int
+    event: EventInfo
+    #: expressions, see `ustconsumer.client.capture`
+    captures: list[str]
+    actions: list[TriggerAction]
+    #: times its condition was met
+    hits: int = 0
+    #: notifications that programs could not deliver or that made no sense
+    lost: int = 0
+    #: why something is not done, one line each
+    problems: list[str] = []
+
+
+class AddTrigger(Message, tag="add-trigger", kw_only=True):
+    """Replied to with `Triggers`, the new one alone, when programs that answer have it."""
+
+    #: empty: the registry makes one
+    name: str = ""
+    event: EventInfo
+    captures: list[str] = []
+    actions: list[TriggerAction]
+    #: whose it is; -1: the peer's. Root may say another.
+    uid: int = -1
+
+
+class RemoveTrigger(Message, tag="remove-trigger", kw_only=True):
+    name: str
+    uid: int = -1
+
+
+class ListTriggers(Message, tag="list-triggers", kw_only=True):
+    """All that the peer may see."""
+
+
+class Triggers(Message, tag="triggers", kw_only=True):
+    triggers: list[TriggerInfo]
+
+
+class Listen(Message, tag="listen", kw_only=True):
+    """Have notifications pushed to this connection, from the reply (`Done`) on."""
+
+    #: names; empty: of every trigger of the peer, also of those added later
+    triggers: list[str] = []
+
+
+class Notification(Message, tag="notification", kw_only=True):
+    """Push: a trigger with a "notify" action fired."""
+
+    trigger: str
+    #: of the program, 0 if it is not known
+    pid: int
+    #: wall-clock time at which the registry noticed, nanoseconds
+    time: int
+    #: one value each: number, text, list, None if the event has no such field;
+    #: an enumeration is a map with its number as "value"
+    captures: list[Any] = []
+    #: notifications before this one that the peer did not take in time
+    missed: int = 0
 
 
 class SpawnConsumer(Message, tag="spawn-consumer", kw_only=True):
@@ -365,9 +540,10 @@ class Attach(Message, tag="attach", kw_only=True):
 
 
 class Attached(Message, tag="attached", kw_only=True):
-    """Reply to `Attach`, with one descriptor: the read end of the session's wake-up pipe.
+    """Reply to `Attach`; to a consumer with one descriptor: the read end of the wake-up pipe.
 
-    The streams that exist follow as pushes; ``streams`` says how many.
+    An observer gets none: who reads the pipe takes the consumer's wake-ups. The streams that
+    exist follow as pushes; ``streams`` says how many.
     """
 
     session: str
@@ -487,6 +663,15 @@ class Release(Message, tag="release", kw_only=True):
 
 _REQUESTS = (
     Hello
+    | PauseSession
+    | AddSnapshotOutput
+    | DelSnapshotOutput
+    | ListSnapshotOutputs
+    | PrepareSnapshot
+    | AddTrigger
+    | RemoveTrigger
+    | ListTriggers
+    | Listen
     | CreateSession
     | DestroySession
     | EnableChannel
@@ -513,6 +698,10 @@ _REPLIES = (
     | Sessions
     | Applications
     | Description
+    | SnapshotOutputs
+    | SnapshotPlace
+    | Triggers
+    | Notification
     | Attached
     | TraceAdded
     | StreamAdded
