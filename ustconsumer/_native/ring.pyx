@@ -38,6 +38,7 @@ include "places.pxi"
 include "points.pxi"
 include "reading.pxi"
 include "switching.pxi"
+include "files.pxi"
 include "draining.pxi"
 include "takeover.pxi"
 

@@ -29,6 +29,7 @@ cdef extern from *:
        finds is a state between two statements. */
     static inline void rb_mark(void *p, uint8_t v) { __atomic_store_n((uint8_t *) p, v, __ATOMIC_RELEASE); }
     static inline uint64_t rb_add(void *p, uint64_t v) { return __atomic_fetch_add((uint64_t *) p, v, __ATOMIC_SEQ_CST); }
+    static inline void rb_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
     static inline void rb_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
     static inline uint64_t rb_now(void) {
         struct timespec ts;
@@ -65,6 +66,7 @@ cdef extern from *:
     void rb_put(void *, uint64_t) nogil
     bint rb_cas(void *, uint64_t, uint64_t) nogil
     uint64_t rb_add(void *, uint64_t) nogil
+    void rb_acquire() nogil
     void rb_fence() nogil
     uint64_t rb_now() nogil
     void rb_kick(int) nogil

@@ -7,8 +7,8 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ustconsumer._native.ring import DRAIN_ERRNO, Ring
 from ustconsumer.abi.packet import (
@@ -17,19 +17,23 @@ from ustconsumer.abi.packet import (
     INDEX_MAGIC,
     INDEX_MAJOR,
     INDEX_MINOR,
-    METADATA_PACKET,
 )
 from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.consumer.sinks.layout import (
+    MetadataFile,
+    all_or_nothing,
+    make_directory,
+    open_file,
+    plain_name,
+    trace_directory,
+    write_all,
+)
 from ustconsumer.consumer.sinks.reservation import Reservation
 from ustconsumer.consumer.sinks.writeback import WriteBack
-from ustconsumer.ctf.packets import MetadataPacketWriter
 from ustconsumer.errors import UsageError
 
 __all__ = ["DiskSink", "DiskWriter"]
 
-#: LTTng's modes, before the umask.
-_FILE_MODE = 0o660
-_DIRECTORY_MODE = 0o770
 #: Sub-buffers from this size on are worth a trip to the device each.
 _DIRECT_SIZE = 1 << 20
 _INDEX_HEADER = INDEX_HEADER.pack(
@@ -78,11 +82,11 @@ class DiskSink:
         UsageError
             The directory holds another trace, or files that are not ours.
         """
-        directory = self._directory(stream.trace)
+        directory = trace_directory(self._output, stream.trace.path)
         self._metadata_file(stream.trace)
-        name = _plain_name(stream.name)
+        name = plain_name(stream.name)
         index = directory / "index"
-        _make_directory(index)
+        make_directory(index)
         direct = self._direct and stream.geometry.subbuf_size >= _DIRECT_SIZE
         refused = self._no_direct if direct else None
         return DiskWriter(directory / name, index / f"{name}.idx", refused)
@@ -115,56 +119,9 @@ class DiskSink:
     def _metadata_file(self, trace: Trace) -> MetadataFile:
         file = self._metadata.get(trace.id)
         if file is None:
-            file = MetadataFile(self._directory(trace) / "metadata", trace.uuid)
+            file = MetadataFile(trace_directory(self._output, trace.path) / "metadata", trace.uuid)
             self._metadata[trace.id] = file
         return file
-
-    def _directory(self, trace: Trace) -> Path:
-        path = PurePosixPath(trace.path)
-        if path.is_absolute() or ".." in path.parts:
-            raise UsageError(f"trace path {trace.path!r} leaves the output directory")
-        directory = self._output / path
-        _make_directory(directory)
-        return directory
-
-
-class MetadataFile:
-    """The ``metadata`` file of one trace.
-
-    A successor of a dead consumer starts it over: the metadata log always has the
-    whole text. It refuses a directory that holds another trace.
-    """
-
-    def __init__(self, path: Path, uuid: bytes) -> None:
-        self._fd = _open(path)
-        try:
-            head = os.pread(self._fd, METADATA_PACKET.size, 0)
-            if head and (
-                len(head) < METADATA_PACKET.size or METADATA_PACKET.get(head, 0, "uuid") != uuid
-            ):
-                raise UsageError(f"{path} belongs to another trace: choose another output")
-            os.ftruncate(self._fd, 0)
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._offset = 0
-        self._packets = MetadataPacketWriter(uuid)
-
-    def append(self, text: bytes) -> None:
-        """Write text as packets, all or nothing.
-
-        Raises
-        ------
-        OSError
-            The file cannot take them.
-        """
-        packets = self._packets.append(text)
-        with _all_or_nothing((self._fd, self._offset)):
-            _write_all(self._fd, packets, self._offset)
-        self._offset += len(packets)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 class DiskWriter:
@@ -186,9 +143,9 @@ class DiskWriter:
         self._direct = False
         self._ring: Ring | None = None
         self._index_fd = -1
-        self._data_fd = _open(data)
+        self._data_fd = open_file(data)
         try:
-            self._index_fd = _open(index)
+            self._index_fd = open_file(index)
             self._resume()
         except BaseException:
             self.close()
@@ -239,9 +196,9 @@ class DiskWriter:
             names = [row.name for row in INDEX_ENTRY]
             entry = INDEX_ENTRY.pack({name: header[name] for name in names})
             files = (self._data_fd, self._data_end), (self._index_fd, self._index_end)
-            with _all_or_nothing(*files):
-                _write_all(self._data_fd, raw, self._data_end)
-                _write_all(self._index_fd, entry, self._index_end)
+            with all_or_nothing(*files):
+                write_all(self._data_fd, raw, self._data_end)
+                write_all(self._index_fd, entry, self._index_end)
             self._data_end += packet.packet_size
             self._index_end += len(entry)
 
@@ -280,7 +237,7 @@ class DiskWriter:
         if size <= len(_INDEX_HEADER):
             if not _INDEX_HEADER.startswith(head):
                 raise UsageError(f"index of {self._data_path} is not one of ours")
-            _write_all(self._index_fd, _INDEX_HEADER, 0)
+            write_all(self._index_fd, _INDEX_HEADER, 0)
             entries = 0
         else:
             if head != _INDEX_HEADER:
@@ -299,44 +256,3 @@ class DiskWriter:
         os.ftruncate(self._data_fd, self._data_end)
         self._writeback = WriteBack(self._data_fd, self._data_end)
         self._reservation = Reservation(self._data_fd, self._data_end)
-
-
-def _plain_name(name: str) -> str:
-    if "/" in name or name.startswith(".") or "\0" in name:
-        raise UsageError(f"stream name {name!r} cannot be a file name")
-    return name
-
-
-def _make_directory(path: Path) -> None:
-    # `Path.mkdir(parents=True)` gives parents the default mode.
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(_DIRECTORY_MODE)
-
-
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(path, flags, _FILE_MODE)
-
-
-@contextlib.contextmanager
-def _all_or_nothing(*files: tuple[int, int]) -> Iterator[None]:
-    """Cut files back to where they ended if writing to them fails."""
-    try:
-        yield
-    except OSError:
-        for fd, end in files:
-            os.ftruncate(fd, end)
-        raise
-
-
-def _write_all(fd: int, raw: bytes | memoryview, offset: int) -> None:
-    view = memoryview(raw)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written
