@@ -13,7 +13,7 @@ from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
 
 import ustconsumer
-from ustconsumer.errors import CommandError, UsageError
+from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers")
@@ -68,9 +68,32 @@ def test_the_lease_has_one_holder(rundir: Rundir) -> None:
         session.destroy()
 
 
-def test_reading_along_is_refused_clearly(rundir: Rundir) -> None:
-    with pytest.raises(UsageError, match="consume=True"):
-        ustconsumer.attach("mine", rundir=rundir.path)
+def test_reading_along_beside_the_consumer(rundir: Rundir, apps: Apps) -> None:
+    count = 20000
+    with running_registry(rundir) as registry:
+        session = started(registry, rundir)
+        session.start()
+        with ustconsumer.attach("mine", rundir=rundir.path) as observer:
+            program = rundir.start([apps.flood, str(count)])
+            seen: dict[int, list[int]] = {}
+            kept = []
+            for packet in observer.packets(timeout=2.0):
+                assert not packet.data.flags.writeable
+                kept.append(packet)
+                seen.setdefault(packet.stream.cpu, []).append(packet.sequence)
+            assert program.wait() == 0
+            # A copy: it does not change when its memory does.
+            assert {bytes(packet.data[:4]) for packet in kept} == {bytes.fromhex("c11ffcc1")}
+            for sequences in seen.values():
+                assert sequences == list(range(len(sequences)))
+            text = b"".join(text for _, text in observer.metadata())
+            assert b'"flood:tick"' in text
+        session.stop()
+        consumer = session.info().consumer
+        assert consumer is not None
+        # It took all of them, and those that the stop closed.
+        assert consumer.stats.packets > len(kept) > 1
+        session.destroy()
 
 
 def test_the_histogram_example(rundir: Rundir, apps: Apps) -> None:

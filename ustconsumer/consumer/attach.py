@@ -7,25 +7,37 @@ import os
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Literal, overload
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.mapping import MappedStream
+from ustconsumer.consumer.observer import Observer
 from ustconsumer.consumer.packet import Packet, Trace
 from ustconsumer.consumer.streams import take_packet
 from ustconsumer.consumer.subscription import Subscription
-from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import ConsumerStats
 
 __all__ = ["Attachment", "attach"]
 
 
+@overload
+def attach(
+    session: str,
+    *,
+    consume: Literal[False] = ...,
+    rundir: str | os.PathLike[str] | None = ...,
+) -> Observer: ...
+@overload
+def attach(
+    session: str, *, consume: Literal[True], rundir: str | os.PathLike[str] | None = ...
+) -> Attachment: ...
 def attach(
     session: str,
     *,
     consume: bool = False,
     rundir: str | os.PathLike[str] | None = None,
-) -> Attachment:
+) -> Attachment | Observer:
     """Attach to a session of the registry.
 
     Parameters
@@ -33,24 +45,22 @@ def attach(
     session : str
         Its name.
     consume : bool
-        Take the lease: packets read here are gone for everybody else. Reading along
-        without it is not there yet.
+        Take the lease: packets read here are gone for everybody else. Without it this
+        program reads along, and nobody notices.
     rundir : path, optional
         Run directory of the registry; default as ``drtrace``.
 
     Raises
     ------
-    UsageError
-        ``consume`` is false.
     BrokenResourceError
         No registry answers.
     CommandError
         No such session, or a consumer has its lease.
     """
-    if not consume:
-        raise UsageError("attach: only consume=True is supported so far")
-    connection = Connection.connect(rundir, role="consumer")
+    connection = Connection.connect(rundir, role="consumer" if consume else "observer")
     try:
+        if not consume:
+            return Observer(connection, session)
         return Attachment(connection, session)
     except BaseException:
         connection.close()

@@ -17,7 +17,7 @@ from ustconsumer.protocol.control import StreamAdded
 from ustconsumer.ringbuffer.geometry import Geometry
 from ustconsumer.units import CpuId
 
-__all__ = ["MappedStream", "map_stream"]
+__all__ = ["MappedStream", "described_stream", "map_stream"]
 
 
 @dataclass(eq=False)
@@ -62,6 +62,26 @@ def map_stream(message: StreamAdded, trace: Trace, fd: int) -> MappedStream:
     OSError
         It cannot be mapped.
     """
+    stream = described_stream(message, trace, fd)
+    geometry = stream.geometry
+    memory = mmap.mmap(fd, geometry.file_size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+    ring = Ring(
+        memory,
+        geometry.places(),
+        uuid=trace.uuid,
+        stream_id=message.channel_id,
+        cpu=message.cpu,
+    )
+    return MappedStream(
+        stream, memory, ring, message.switch_timer_us, message.read_timer_us, file_of(fd)
+    )
+
+
+def described_stream(message: StreamAdded, trace: Trace, fd: int) -> Stream:
+    """Return the stream that the registry describes, checked against its memory.
+
+    Parameters and errors as those of `map_stream`.
+    """
     layout = RING_LAYOUTS.get(message.layout)
     if layout is None:
         raise LayoutError("stream", "a known layout", message.layout)
@@ -75,17 +95,6 @@ def map_stream(message: StreamAdded, trace: Trace, fd: int) -> MappedStream:
     size = os.fstat(fd).st_size
     if not geometry.file_size == message.memory_size == size:
         raise LayoutError("stream memory", f"{geometry.file_size} bytes", size)
-    stream = Stream(
+    return Stream(
         message.stream, trace, message.channel, message.channel_id, CpuId(message.cpu), geometry
-    )
-    memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-    ring = Ring(
-        memory,
-        geometry.places(),
-        uuid=trace.uuid,
-        stream_id=message.channel_id,
-        cpu=message.cpu,
-    )
-    return MappedStream(
-        stream, memory, ring, message.switch_timer_us, message.read_timer_us, file_of(fd)
     )

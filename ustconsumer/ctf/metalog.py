@@ -118,6 +118,11 @@ class MetadataLogReader:
         self._seen = raw[8:24]
         return b"".join(parts)
 
+    def rewind(self) -> None:
+        """Have the next `read` begin at the beginning."""
+        self.offset = 0
+        self._seen = b""
+
     def unread(self, text: bytes) -> None:
         """Have the next `read` begin with the text that the last one returned."""
         self.offset -= len(text)
