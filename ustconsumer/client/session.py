@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.errors import CommandError, RemoteProtocolError
@@ -20,13 +22,19 @@ from ustconsumer.protocol.control import (
     EventInfo,
     ListSessions,
     Message,
+    PrepareSnapshot,
     SessionInfo,
     Sessions,
+    SnapshotOutput,
+    SnapshotPlace,
     SpawnConsumer,
     StartSession,
     StopSession,
     TraceDescription,
 )
+
+if TYPE_CHECKING:
+    from ustconsumer.consumer.snapshot import Snapshot
 
 __all__ = ["Session"]
 
@@ -171,6 +179,72 @@ class Session:
         if consumer is not None and self.info().consumer is None:
             warnings = self.spawn_consumer(consumer)
         return warnings + self._do(StartSession(session=self.name))
+
+    def snapshot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        name: str = "",
+        max_size: int = 0,
+        switch: bool = False,
+    ) -> Snapshot:
+        """Write what is in the buffers now to a directory, while everybody goes on.
+
+        The session may be in any state after its first start, with a consumer or without.
+        Nothing in the buffers changes: the next snapshot has the same events and newer ones.
+
+        Parameters
+        ----------
+        path : path, optional
+            Directory in which the snapshot gets one of its own, ``NAME-YYYYmmdd-HHMMSS-N``.
+            Default: that of the session's snapshot output, else the session's output.
+        name : str
+            Default: that of the snapshot output, or ``snapshot-1``.
+        max_size : int
+            Bytes of packets at most, the newest; 0: that of the snapshot output, or all.
+        switch : bool
+            Close the packets being written first, as LTTng does. Their events are in the
+            snapshot either way.
+
+        Raises
+        ------
+        CommandError
+            No such session, or it was never started.
+        UsageError
+            ``max_size`` is less than a sub-buffer for each stream.
+        OSError
+            The directory cannot be written; nothing is left of it.
+        """
+        from ustconsumer.consumer.observer import Observer
+
+        output = SnapshotOutput(
+            name=name, path="" if path is None else os.path.abspath(path), max_size=max_size
+        )
+        request = PrepareSnapshot(session=self.name, output=output, switch=switch)
+        place = self.connection.request(request)
+        if not isinstance(place, SnapshotPlace):
+            raise RemoteProtocolError(f"registry answered {type(place).__name__} to a snapshot")
+        second = Connection.connect(self.connection.welcome.rundir, role="observer")
+        with Observer(second, self.name) as observer:
+            return observer.snapshot(place.path, place.max_size)
+
+    async def snapshot_async(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        name: str = "",
+        max_size: int = 0,
+        switch: bool = False,
+    ) -> Snapshot:
+        """As `snapshot`, for a program with an asyncio loop, which goes on meanwhile.
+
+        No other method may be called until it has returned: they share a connection.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(
+            self.snapshot, path, name=name, max_size=max_size, switch=switch
+        )
 
     def stop(self) -> list[str]:
         """Stop recording; returns when the trace on disk is complete."""
