@@ -100,6 +100,10 @@ class StreamMemory:
         """Store how far a sub-buffer is committed without a gap."""
         store_u64(self.view, self.geometry.hot_at(index) + self._seq, value)
 
+    def load_cc(self, index: int) -> int:
+        """Load how much of a sub-buffer is committed, in any order."""
+        return load_u64(self.view, self.geometry.hot_at(index) + self._cc)
+
     def add_cc(self, index: int, delta: int) -> int:
         """Add to a commit count, then load it: the sum may contain later additions."""
         at = self.geometry.hot_at(index) + self._cc
