@@ -7,11 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from consumerd import disk
+from consumerd import disk, snapshot
 
 __all__ = ["main"]
 
-_KINDS = {"disk": disk}
+_KINDS = {"disk": disk, "snapshot": snapshot}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,24 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = kinds.add_parser(name, help=doc, description=doc)
         kind.add_argument("session", help="name of the session")
         kind.add_argument("--rundir", help="run directory of the registry")
-        kind.add_argument(
-            "--workers",
-            type=_workers,
-            default=0,
-            metavar="N",
-            help="most threads that move packets at a time (default: 1)",
-        )
         module.add_arguments(kind)
     arguments = parser.parse_args(argv)
     status: int = _KINDS[arguments.kind].main(arguments)
     return status
-
-
-def _workers(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
 
 
 if __name__ == "__main__":

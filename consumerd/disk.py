@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from consumerd.program import run
+from consumerd.program import add_workers, run
 from ustconsumer.consumer.sinks.disk import DiskSink
 
 __all__ = ["add_arguments", "main"]
@@ -13,6 +13,7 @@ __all__ = ["add_arguments", "main"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this consumer can be told beyond its session."""
+    add_workers(parser)
     parser.add_argument("-o", "--output", help="directory (default: the session's output)")
     parser.add_argument(
         "--direct",

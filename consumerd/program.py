@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -17,7 +18,7 @@ from ustconsumer.consumer.sink import Sink
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.limits import raise_descriptor_limit
 
-__all__ = ["run"]
+__all__ = ["add_workers", "begin", "report", "run"]
 
 _PR_SET_NAME = 15
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -43,29 +44,52 @@ def run(
     -----
     The first SIGTERM or SIGINT drains, closes and ends with 0; a second one ends at once.
     """
-    _catch_early()
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
-    raise_descriptor_limit()
+    begin()
     try:
         connection = Connection.connect(rundir, role="consumer")
         consumer = Consumer(
             connection,
             session,
-            lambda output: make_sink(output, _report),
+            lambda output: make_sink(output, report),
             kind,
-            _report,
+            report,
             workers or 1,
         )
     except UstConsumerError as error:
-        _report(str(error))
+        report(str(error))
         return 1
     _catch(consumer.stop_fd)
     try:
         consumer.run()
     except UstConsumerError as error:
-        _report(str(error))
+        report(str(error))
         return 1
     return 0
+
+
+def begin() -> None:
+    """Do what comes first in a consumer: signals, its name, its limits."""
+    _catch_early()
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"ust-consumerd", 0, 0, 0)
+    raise_descriptor_limit()
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Declare the option of consumers that move packets as long as a session lasts."""
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=0,
+        metavar="N",
+        help="most threads that move packets at a time (default: 1)",
+    )
+
+
+def _workers(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
 
 
 def _catch_early() -> None:
@@ -95,7 +119,8 @@ def _catch(stop_fd: int) -> None:
         signal.signal(each, stop)
 
 
-def _report(line: str) -> None:
+def report(line: str) -> None:
+    """Say a line on standard error."""
     # One write, unbuffered: lines of several processes do not mix, and one that cannot
     # be written is not kept for later.
     with contextlib.suppress(OSError):

@@ -18,6 +18,8 @@ __all__ = ["Consumers"]
 _log = logging.getLogger("sessiond")
 
 _ATTACH_SECONDS = 10.0
+#: A snapshot writes what is in the buffers: memory, at the speed of a disk.
+_RUN_SECONDS = 120.0
 #: A consumer that dies this often in this time dies for a reason.
 _MAX_DEATHS = 3
 _DEATHS_SECONDS = 30.0
@@ -28,6 +30,8 @@ class _Child:
     recording: Recording
     program: Program
     ended: asyncio.Future[int]
+    #: it has a successor if it is killed
+    replaced: bool
     deaths: list[float] = field(default_factory=list)
 
 
@@ -76,19 +80,39 @@ class Consumers:
             "timeout",
         )
 
+    async def run(self, recording: Recording, program: Program) -> int:
+        """Run a program that takes no lease; return its exit status, minus the signal's number.
+
+        Raises
+        ------
+        CommandError
+            It took too long.
+        """
+        child = self._spawn(recording, program, [], replaced=False)
+        await asyncio.wait((child.ended,), timeout=_RUN_SECONDS)
+        if not child.ended.done():
+            raise CommandError(
+                f"the {program.kind} consumer of session {recording.session.name} did not end in "
+                f"{_RUN_SECONDS:.0f} s",
+                "timeout",
+            )
+        return child.ended.result()
+
     def close(self) -> None:
         """Let the spawner end when its consumers have."""
         self._loop.remove_reader(self._spawner.fd)
         self._spawner.close()
 
-    def _spawn(self, recording: Recording, program: Program, deaths: list[float]) -> _Child:
+    def _spawn(
+        self, recording: Recording, program: Program, deaths: list[float], replaced: bool = True
+    ) -> _Child:
         session = recording.session
         uid, gid = session.uid, session.gid
         if os.geteuid() != 0:
             uid, gid = os.geteuid(), os.getegid()
         # By its id: users may have sessions of the same name.
         number = self._spawner.spawn(session.id, program, uid, gid)
-        child = _Child(recording, program, self._loop.create_future(), deaths)
+        child = _Child(recording, program, self._loop.create_future(), replaced, deaths)
         self._children[number] = child
         return child
 
@@ -123,6 +147,8 @@ class Consumers:
             event.pid,
             status,
         )
+        if not child.replaced:
+            return
         now = time.monotonic()
         deaths = [death for death in child.deaths if now - death < _DEATHS_SECONDS] + [now]
         # We may hear of its death before its connection ends: then it still has the lease.

@@ -13,6 +13,7 @@ from sessiond.names import check_channel_name, check_output, check_pattern, chec
 from sessiond.quota import QuotaError
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.snapshots import Snapshots
 from sessiond.spawner import Program
 from sessiond.subscription import Subscription
 from sessiond.traces import check_options
@@ -22,11 +23,13 @@ from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS
 from ustconsumer.protocol.control import (
     AddContext,
+    AddSnapshotOutput,
     AppInfo,
     Applications,
     Attach,
     Attached,
     CreateSession,
+    DelSnapshotOutput,
     Describe,
     Description,
     DestroySession,
@@ -36,9 +39,12 @@ from ustconsumer.protocol.control import (
     EventInfo,
     ListApplications,
     ListSessions,
+    ListSnapshotOutputs,
     Message,
+    PrepareSnapshot,
     Sessions,
     Shutdown,
+    SnapshotOutputs,
     SpawnConsumer,
     StartSession,
     StopSession,
@@ -60,6 +66,7 @@ class Host(Protocol):
 
     registry: Registry
     access: Access
+    snapshots: Snapshots
 
     def recording(self, session: Session) -> Recording:
         """Return the live side of a session."""
@@ -113,6 +120,10 @@ class Control:
             Describe: _typed(Describe, self.describe),
             SpawnConsumer: _typed(SpawnConsumer, self.spawn_consumer),
             Attach: _typed(Attach, self.attach),
+            PrepareSnapshot: _typed(PrepareSnapshot, self.prepare_snapshot),
+            AddSnapshotOutput: _typed(AddSnapshotOutput, self.add_snapshot_output),
+            DelSnapshotOutput: _typed(DelSnapshotOutput, self.del_snapshot_output),
+            ListSnapshotOutputs: _typed(ListSnapshotOutputs, self.list_snapshot_outputs),
             Shutdown: _typed(Shutdown, self.shutdown),
         }
 
@@ -127,6 +138,8 @@ class Control:
             uid=peer.uid,
             gid=peer.gid,
             output=request.output,
+            snapshot=request.snapshot,
+            shm_path=request.shm_path,
             owner_is_tracer=self._host.access.is_tracer(peer.uid),
         )
         self._host.registry.add(session)
@@ -174,7 +187,7 @@ class Control:
                 warnings.append(
                     f"the consumer (pid {pid}) of session {session.name} did not finish writing"
                 )
-        elif recording.stream_count():
+        elif recording.stream_count() and not session.snapshot:
             await recording.switch()
             warnings.append(
                 f"session {session.name} has no consumer: what it recorded is still in memory"
@@ -233,6 +246,8 @@ class Control:
     async def attach(self, client: Client, request: Attach) -> Message | None:
         session = self._session(client, request.session)
         recording = self._host.recording(session)
+        if request.consume:
+            _check_consumed(session)
         if client.subscription is not None:
             raise CommandError("this connection is attached already: make another one", "busy")
         if request.consume and recording.lease is not None:
@@ -257,7 +272,8 @@ class Control:
             output=session.output,
             streams=recording.stream_count(),
         )
-        client.send(attached, (recording.pipe.read_end,))
+        # Who reads the pipe takes the consumer's wake-ups: it is not for observers.
+        client.send(attached, (recording.pipe.read_end,) if request.consume else ())
         recording.attach(subscription)
         return None
 
@@ -267,6 +283,7 @@ class Control:
             raise UsageError(f"unknown kind of consumer {request.kind!r}: use disk")
         if not 0 <= request.workers <= _MAX_WORKERS:
             raise UsageError(f"{request.workers} workers: 1 to {_MAX_WORKERS}")
+        _check_consumed(session)
         recording = self._host.recording(session)
         if recording.lease is None:
             await self._host.start_consumer(
@@ -277,6 +294,26 @@ class Control:
     async def describe(self, client: Client, request: Describe) -> Message:
         recording = self._host.recording(self._session(client, request.session))
         return Description(traces=recording.descriptions())
+
+    # -- snapshots -------------------------------------------------------------------
+
+    async def prepare_snapshot(self, client: Client, request: PrepareSnapshot) -> Message:
+        async with self._changing(client, request.session) as session:
+            return await self._host.snapshots.prepare(session, request.output, request.switch)
+
+    async def add_snapshot_output(self, client: Client, request: AddSnapshotOutput) -> Message:
+        async with self._changing(client, request.session) as session:
+            outputs = self._host.snapshots.outputs(session)
+            return SnapshotOutputs(outputs=[outputs.add(request.output)])
+
+    async def del_snapshot_output(self, client: Client, request: DelSnapshotOutput) -> Message:
+        async with self._changing(client, request.session) as session:
+            self._host.snapshots.outputs(session).remove(request.output)
+            return Done()
+
+    async def list_snapshot_outputs(self, client: Client, request: ListSnapshotOutputs) -> Message:
+        session = self._session(client, request.session)
+        return SnapshotOutputs(outputs=self._host.snapshots.outputs(session).list())
 
     # -- the rest ------------------------------------------------------------------
 
@@ -326,6 +363,14 @@ class Control:
             if session.state == "destroyed":
                 raise _not_found(name)
             yield session
+
+
+def _check_consumed(session: Session) -> None:
+    if session.snapshot:
+        raise CommandError(
+            f"session {session.name} is in snapshot mode: it has no consumer, "
+            "`drtrace snapshot record` writes what is in its buffers"
+        )
 
 
 def _not_found(name: str) -> CommandError:

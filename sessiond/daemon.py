@@ -22,6 +22,7 @@ from sessiond.quota import Limits, QuotaError, Quotas
 from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.snapshots import Snapshots
 from sessiond.sockets import Peer, close_all
 from sessiond.spawner import Program, Spawner
 from ustconsumer.errors import UstConsumerError
@@ -69,6 +70,7 @@ class Daemon:
         self._main: asyncio.Task[None] | None = None
         self._reconciler = Reconciler(self.registry, self.recording, self._joins)
         self._consumers = Consumers(loop, spawner)
+        self.snapshots = Snapshots(self.recording, self._consumers.run)
         self._control = Control(self)
         self._doorman = Doorman(loop, apps, self._admit, self._no_room)
         self._holes = HoleJudge(loop, lambda: list(self._applications.values()))

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from sessiond.endings import Endings
+from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
 from sessiond.quota import Quotas
@@ -41,6 +42,7 @@ class Recording:
 
     def __init__(self, session: Session, quotas: Quotas | None = None) -> None:
         self.session = session
+        self.snapshot_outputs = SnapshotOutputs(session)
         self._quotas = quotas or Quotas()
         self.pipe = WakePipe()
         self.lock = asyncio.Lock()
@@ -280,6 +282,8 @@ class Recording:
             streams=streams,
             consumer=consumer,
             processes=list(session.processes),
+            snapshot=session.snapshot,
+            shm_path=session.shm_path,
             slow=list(slow),
             problems=[*self.problems(), *self.incomplete()],
         )

@@ -80,6 +80,10 @@ class Session:
     output: str
     #: the owner is in the tracing group of a global registry: every program joins
     owner_is_tracer: bool = False
+    #: nothing is written until a snapshot is asked for
+    snapshot: bool = False
+    #: directory in which the buffers are files; empty: memory without a name
+    shm_path: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: datetime.datetime = field(
         default_factory=lambda: datetime.datetime.now().astimezone().replace(microsecond=0)
@@ -152,7 +156,8 @@ class Session:
         if name:
             return self.channel(name)
         if not self.channels:
-            return self.add_channel(_DEFAULT_CHANNEL, ChannelOptions())
+            mode = "overwrite" if self.snapshot else "discard"
+            return self.add_channel(_DEFAULT_CHANNEL, ChannelOptions(mode=mode))
         if len(self.channels) > 1:
             names = ", ".join(channel.name for channel in self.channels)
             raise CommandError(f"session {self.name} has several channels ({names}): name one")

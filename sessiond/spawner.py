@@ -34,7 +34,12 @@ _FOR_CONSUMERS = (signal.SIGTERM, signal.SIGINT)
 #: The consumers' program, by name: no import of it from here (it is run, not used).
 _PROGRAM = "consumerd.__main__"
 #: What it would import only once it runs: here once for all.
-_LATE_IMPORTS = ("pwd", "shutil", "ustconsumer.consumer.sinks.disk")
+_LATE_IMPORTS = (
+    "pwd",
+    "shutil",
+    "ustconsumer.consumer.sinks.disk",
+    "ustconsumer.consumer.snapshot",
+)
 
 
 class Program(NamedTuple):
@@ -43,12 +48,19 @@ class Program(NamedTuple):
     kind: str
     workers: int = 0
     direct: bool = False
+    #: of a snapshot
+    output: str = ""
+    max_size: int = 0
 
     def argv(self, session: str) -> list[str]:
         """Return its arguments."""
         options = ["--workers", str(self.workers)] if self.workers else []
         if self.direct:
             options.append("--direct")
+        if self.output:
+            options += ["--output", self.output]
+        if self.max_size:
+            options += ["--max-size", str(self.max_size)]
         return [self.kind, session, *options]
 
 

@@ -39,7 +39,14 @@ class Registry:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def create(self, name: str, output: str | os.PathLike[str]) -> Session:
+    def create(
+        self,
+        name: str,
+        output: str | os.PathLike[str],
+        *,
+        snapshot: bool = False,
+        shm_path: str | os.PathLike[str] | None = None,
+    ) -> Session:
         """Create a recording session that writes below ``output``.
 
         Parameters
@@ -48,13 +55,23 @@ class Registry:
             May not contain ``/``.
         output : path
             Made absolute; created by the consumer when there is something to write.
+        snapshot : bool
+            Write nothing until `Session.snapshot`; channels overwrite by default.
+        shm_path : path, optional
+            Keep the buffers in files below this directory: what is in them outlives a crash.
 
         Raises
         ------
         CommandError
             ``kind`` "session-exists" for a taken name.
         """
-        self.connection.request(CreateSession(name=name, output=os.path.abspath(output)))
+        request = CreateSession(
+            name=name,
+            output=os.path.abspath(output),
+            snapshot=snapshot,
+            shm_path="" if shm_path is None else os.path.abspath(shm_path),
+        )
+        self.connection.request(request)
         return Session(self.connection, name)
 
     def session(self, name: str) -> Session:

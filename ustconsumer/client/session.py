@@ -12,7 +12,9 @@ from ustconsumer.client.connection import Connection
 from ustconsumer.errors import CommandError, RemoteProtocolError
 from ustconsumer.protocol.control import (
     AddContext,
+    AddSnapshotOutput,
     ChannelOptions,
+    DelSnapshotOutput,
     Describe,
     Description,
     DestroySession,
@@ -21,11 +23,13 @@ from ustconsumer.protocol.control import (
     EnableEvent,
     EventInfo,
     ListSessions,
+    ListSnapshotOutputs,
     Message,
     PrepareSnapshot,
     SessionInfo,
     Sessions,
     SnapshotOutput,
+    SnapshotOutputs,
     SnapshotPlace,
     SpawnConsumer,
     StartSession,
@@ -173,12 +177,30 @@ class Session:
         ----------
         consumer : str, optional
             Kind of consumer the registry starts first if the session has none.
-            ``None`` starts none: the buffers fill until somebody attaches.
+            ``None`` starts none: the buffers fill until somebody attaches. A session in
+            snapshot mode never has one.
         """
         warnings = []
-        if consumer is not None and self.info().consumer is None:
-            warnings = self.spawn_consumer(consumer)
+        if consumer is not None:
+            info = self.info()
+            if info.consumer is None and not info.snapshot:
+                warnings = self.spawn_consumer(consumer)
         return warnings + self._do(StartSession(session=self.name))
+
+    def add_snapshot_output(
+        self, path: str | os.PathLike[str], *, name: str = "", max_size: int = 0
+    ) -> SnapshotOutput:
+        """Say where snapshots of this session go; parameters as those of `snapshot`."""
+        output = SnapshotOutput(name=name, path=os.path.abspath(path), max_size=max_size)
+        return self._outputs(AddSnapshotOutput(session=self.name, output=output))[0]
+
+    def snapshot_outputs(self) -> list[SnapshotOutput]:
+        """Return where snapshots of this session go; at most one."""
+        return self._outputs(ListSnapshotOutputs(session=self.name))
+
+    def del_snapshot_output(self, output: str) -> None:
+        """Remove a snapshot output by its name or id."""
+        self._do(DelSnapshotOutput(session=self.name, output=output))
 
     def snapshot(
         self,
@@ -268,6 +290,14 @@ class Session:
         except CommandError as refusal:
             if refusal.kind != "no-such-session":
                 raise
+
+    def _outputs(self, message: Message) -> list[SnapshotOutput]:
+        reply = self.connection.request(message)
+        if not isinstance(reply, SnapshotOutputs):
+            raise RemoteProtocolError(
+                f"registry answered {type(reply).__name__} to {type(message).__name__}"
+            )
+        return reply.outputs
 
     def _do(self, message: Message) -> list[str]:
         reply = self.connection.request(message)

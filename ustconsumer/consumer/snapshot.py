@@ -39,6 +39,7 @@ _PAUSE_SECONDS = 0.0005
 _LOOKS = 100
 #: Writers that overtake us so often are faster than any copy.
 _RESTARTS = 8
+_PAGE = 4096
 _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 
 
@@ -82,7 +83,7 @@ class _StreamCopy:
     goal : int
         Write position when the snapshot began: what was recorded before is to be in it.
     keep : int
-        Sub-buffers at most.
+        Sub-buffers at most, beside the one being written.
     patience : _Patience
     fd : int
         Of an empty file.
@@ -129,11 +130,10 @@ class _StreamCopy:
         self._goal = goal
         self._end = self._geometry.subbuf_trunc(goal)
         size = self._geometry.subbuf_size
-        # The one being written takes the place of the oldest; after restarts, more room.
-        whole = self._keep - (goal != self._end) - self._restarts * (self._keep // _RESTARTS)
+        # Who was overtaken begins nearer to what is written now.
+        whole = max(self._keep - self._restarts * (self._geometry.num_subbuf // _RESTARTS), 0)
         first = oldest_position(goal, self._geometry)
-        if self._end - first > max(whole, 0) * size:
-            first = self._end - max(whole, 0) * size
+        first = max(first, self._end - whole * size)
         self._position = first
         self._ring.restart()
         self._ring.data_offset = 0
@@ -328,28 +328,31 @@ def _problems(name: str, copy: _StreamCopy) -> list[str]:
 
 
 def _shares(streams: Sequence[ObservedStream], goals: Sequence[int], max_size: int) -> list[int]:
-    """Return how many sub-buffers of each stream are taken.
+    """Return how many sub-buffers of each stream are taken, beside the one being written.
 
     What a stream does not need the others may have.
     """
-    spans = []
-    for observed, goal in zip(streams, goals, strict=True):
-        geometry = observed.stream.geometry
-        begin = oldest_position(goal, geometry)
-        spans.append(-(-(goal - begin) // geometry.subbuf_size) * geometry.subbuf_size)
-    sizes = [observed.stream.geometry.subbuf_size for observed in streams]
     if not max_size:
         return [observed.stream.geometry.num_subbuf for observed in streams]
-    shares = [0] * len(spans)
+    # Per stream: bytes in all, those in the packet being written, bytes of a sub-buffer.
+    wants = []
+    for observed, goal in zip(streams, goals, strict=True):
+        geometry = observed.stream.geometry
+        head = -(-geometry.subbuf_offset(goal) // _PAGE) * _PAGE
+        whole = geometry.subbuf_trunc(goal) - oldest_position(goal, geometry)
+        wants.append((whole + head, head, geometry.subbuf_size))
+    shares = [0] * len(wants)
     left = max_size
-    order = sorted(range(len(spans)), key=lambda each: spans[each])
+    order = sorted(range(len(wants)), key=lambda each: wants[each])
     for done, each in enumerate(order):
-        part = min(spans[each], left // (len(order) - done))
-        shares[each] = part // sizes[each]
-        left -= shares[each] * sizes[each]
-        if spans[each] and not shares[each]:
+        whole_and_head, head, size = wants[each]
+        part = min(whole_and_head, left // (len(order) - done))
+        if part < min(whole_and_head, size):
+            least = sum(size for _, _, size in wants)
             raise UsageError(
-                f"a snapshot of {max_size} bytes is too small for {len(spans)} streams: at least "
-                f"{sum(sizes)}, a sub-buffer of each"
+                f"a snapshot of {max_size} bytes is too small for {len(wants)} streams: at least "
+                f"{least}, a sub-buffer of each"
             )
+        shares[each] = (part - head) // size
+        left -= shares[each] * size + head
     return shares
