@@ -100,14 +100,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write past the page cache where sub-buffers have 1 MiB or more",
     )
+    add = parser.add_argument_group("flight recorder").add_argument
+    add(
+        "--snapshot",
+        action="store_true",
+        help="keep the newest events in memory (default: 8 sub-buffers of 512k per CPU, with "
+        "--buffers-pid of 64k) and write nothing until something happens",
+    )
+    add(
+        "--snapshot-on",
+        action="append",
+        type=names,
+        metavar="WHAT",
+        help="write them on this, and go on; may be repeated. exit: CMD has ended (with "
+        "--wait-all: all have; the default); crash: a signal killed CMD or a program it left "
+        "behind, or CMD ended with 128 + a signal's number, as shells do; not any other status; a "
+        "signal to drtrace, by name or number (USR1): CMD does not get it; an event of a program, "
+        "a pattern with a colon ('shop:error'): at most one snapshot a second",
+    )
+    add(
+        "--snapshot-filter",
+        default="",
+        metavar="EXPRESSION",
+        help="of the events of --snapshot-on only those of which this is true ('code > 4')",
+    )
     add_buffer_options(parser)
     parser.add_argument(
-        "--strict", action="store_true", help=f"exit with {_STRICT} if an event was discarded"
+        "--strict",
+        action="store_true",
+        help=f"exit with {_STRICT} if an event was discarded, or a snapshot lacks a packet",
     )
 
 
 def run(arguments: argparse.Namespace, context: Context) -> int:
     from ustconsumer.client.defaults import CONTEXTS
+    from ustconsumer.client.flight import flight_channel
     from ustconsumer.client.record import record_command
     from ustconsumer.protocol.control import ChannelOptions
 
@@ -129,6 +156,10 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         base = base or ChannelOptions(**_CALLS_CHANNEL)
         if not any(pattern.startswith("python:") for pattern in events):
             events = ["python:*", *events]
+    on = _flat(arguments.snapshot_on)
+    snapshot = arguments.snapshot or bool(on)
+    if snapshot:
+        base = flight_channel(base, arguments.buffers or "uid")
     if profile is not None:
         events = [*profile.events, *events]
         contexts = [*dict.fromkeys([*profile.contexts, *contexts])]
@@ -146,22 +177,34 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         workers=arguments.workers,
         direct=arguments.direct,
         python_calls=calls,
+        snapshot_on=on if snapshot else None,
+        snapshot_filter=arguments.snapshot_filter,
     )
-    context.say(f"{_summary(recording)}, {recording.seconds:.3f} s\n{recording.output}")
+    context.say(f"{_summary(recording)}, {recording.seconds:.3f} s")
+    if recording.output:
+        context.say(recording.output)
     context.dump(recording)
     sys.stdout.flush()
-    lossless = recording.totals is not None and not recording.totals.discarded
+    lossless = (
+        recording.totals is not None
+        and not recording.totals.discarded
+        and not any(snapshot.lost for snapshot in recording.snapshots)
+    )
     if arguments.strict and not lossless and recording.status == 0:
         return _STRICT
     return recording.status
 
 
 def _summary(recording: Recording) -> str:
+    if recording.no_snapshot:
+        return recording.no_snapshot
     totals = recording.totals
+    taken = len(recording.snapshots)
+    kept = f"in {_number(taken, 'snapshot')}" if taken else "recorded"
     if totals is None:
-        return "unknown number of events recorded"
+        return f"unknown number of events {kept}"
     return (
-        f"{_number(totals.recorded, 'event')} recorded, {totals.discarded} discarded, "
+        f"{_number(totals.recorded, 'event')} {kept}, {totals.discarded} discarded, "
         f"{_number(totals.processes, 'process', 'es')}, {_number(totals.packets, 'packet')}, "
         f"{_number(totals.bytes, 'byte')}"
     )

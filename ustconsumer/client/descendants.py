@@ -7,12 +7,12 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from ustconsumer.client.command import reap_orphans
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.registry import Registry
 from ustconsumer.client.signals import CommandSignals
+from ustconsumer.client.watch import Watch
 from ustconsumer.errors import ConnectionClosedError
 from ustconsumer.protocol.control import AppInfo
 
@@ -22,17 +22,10 @@ __all__ = ["alive", "below", "wait_for_all"]
 #: registered by then is not traced, and not waited for.
 _GRACE_SECONDS = 2.0
 #: How soon a descendant that may still register is looked at again.
-_LOOK_MS = 50
-#: How long an adopted orphan may stay a zombie.
-_REAP_MS = 1000
+_LOOK_SECONDS = 0.05
 
 
-def wait_for_all(
-    registry: PrivateRegistry,
-    signals: CommandSignals,
-    note: Callable[[str], None],
-    reap: bool,
-) -> None:
+def wait_for_all(watch: Watch, signals: CommandSignals) -> None:
     """Wait until no program is left that is recorded, or a signal says that it is enough.
 
     That is whoever registered, whoever writes through the registration of a parent, and
@@ -40,11 +33,12 @@ def wait_for_all(
 
     Parameters
     ----------
-    note : callable
-        Gets each line the registry and its consumer say.
-    reap : bool
-        Reap children: those a subreaper inherits.
+    watch : Watch
+        Has the rest done meanwhile.
+    signals : CommandSignals
+        Lingering.
     """
+    registry = watch.registry
     first_seen: dict[tuple[int, int], float] = {}
     quiet = 0
     # The end of a program may be known to us before the registry says who else has its
@@ -61,37 +55,15 @@ def wait_for_all(
             newcomers = _newcomers(registry, {app.pid for app in recorded}, first_seen)
             quiet = 0 if running or newcomers else quiet + 1
             while True:
-                ready = _wait(running, registry, signals, note, newcomers or not running)
+                soon = newcomers or not running
+                ready = watch.wait((*running, signals.enough), _LOOK_SECONDS if soon else None)
                 if signals.enough in ready:
                     return
-                if reap:
-                    reap_orphans(registry)
+                watch.reap_orphans()
                 # Whatever else begins meanwhile: these are reason enough to go on. The registry
                 # looks through all processes to answer.
-                if newcomers or not running or running & ready:
+                if soon or running & ready:
                     break
-
-
-def _wait(
-    running: set[int],
-    registry: PrivateRegistry,
-    signals: CommandSignals,
-    note: Callable[[str], None],
-    soon: bool,
-) -> set[int]:
-    """Wait for an end, a signal, a line or a while; return the descriptors that are ready."""
-    poller = select.poll()
-    for fd in (*running, signals.enough, registry.said.fileno()):
-        poller.register(fd, select.POLLIN)
-    ready = {fd for fd, _ in poller.poll(_LOOK_MS if soon else _REAP_MS)}
-    if registry.said.fileno() in ready:
-        lines, more = registry.said.read()
-        for line in lines:
-            note(line)
-        if not more:
-            # The registry is gone; its pipe stays readable.
-            time.sleep(_LOOK_MS / 1000)
-    return ready
 
 
 def alive(registry: PrivateRegistry) -> list[AppInfo]:

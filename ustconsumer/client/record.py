@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,28 +16,27 @@ from ustconsumer.client import preload as libraries
 from ustconsumer.client.command import wait
 from ustconsumer.client.defaults import CONTEXTS, configure
 from ustconsumer.client.descendants import alive, wait_for_all
-from ustconsumer.client.launch import PrivateRegistry
-from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
-from ustconsumer.client.program import (
-    ProgramError,
-    environment,
-    is_python,
-    resolve,
-    why_not_registered,
+from ustconsumer.client.flight import (
+    FlightRecorder,
+    FlightSnapshot,
+    check_options,
+    flight_channel,
 )
+from ustconsumer.client.launch import PrivateRegistry
+from ustconsumer.client.occasions import check_condition, occasions
+from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
+from ustconsumer.client.program import ProgramError, environment, is_python, resolve
 from ustconsumer.client.pythoncalls import PythonCalls, check_modules
 from ustconsumer.client.registry import Registry
+from ustconsumer.client.remarks import Notes, left_running, note_repairs, why_empty
 from ustconsumer.client.session import Session
 from ustconsumer.client.signals import CommandSignals, become_subreaper
 from ustconsumer.client.totals import Totals, count
+from ustconsumer.client.watch import Watch
 from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
 from ustconsumer.protocol.control import AppInfo, ChannelOptions
 
 __all__ = ["Recording", "record_command"]
-
-#: How many programs one line names.
-_MAX_NAMED = 4
-_SAID_BY = re.compile(r"^(ust-consumerd\[\d+\]|consumer): ")
 
 
 class Recording(msgspec.Struct, kw_only=True):
@@ -47,14 +45,18 @@ class Recording(msgspec.Struct, kw_only=True):
     command: list[str]
     #: the command's exit status, 128 + n if signal n killed it
     status: int
-    #: directory of the trace
+    #: directory of the trace; of a flight recorder: of the last snapshot, empty if there is none
     output: str
     #: wall-clock time of the command, or of all that was waited for
     seconds: float
-    #: None if they could not be counted
+    #: None if they could not be counted; of a flight recorder: sums over its snapshots
     totals: Totals | None
     #: one line each
     warnings: list[str]
+    #: those that a flight recorder took
+    snapshots: list[FlightSnapshot] = []
+    #: why a flight recorder took none
+    no_snapshot: str = ""
 
 
 def record_command(
@@ -72,8 +74,10 @@ def record_command(
     workers: int = 0,
     direct: bool = False,
     python_calls: Sequence[str] | None = None,
+    snapshot_on: Sequence[str | int] | None = None,
+    snapshot_filter: str = "",
 ) -> Recording:
-    """Run a command and record its events to disk.
+    """Run a command and record its events to disk, or in memory until something happens.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ def record_command(
         Patterns of event names. None: whatever the programs emit, without the state dumps
         (the libraries each has loaded) that open a trace of all events.
     channel : ChannelOptions, optional
-        Buffer sizes.
+        Buffer sizes. Default of a flight recorder: `ustconsumer.client.flight.flight_channel`.
     contexts : sequence of str
         Fields recorded with every event.
     warn : callable, optional
@@ -108,13 +112,21 @@ def record_command(
     python_calls : sequence of str, optional
         Have every Python that the command starts emit ``python:*`` for calls of functions of
         these modules and packages; empty: of all. The events are those of ``events`` still.
+    snapshot_on : sequence of str or int, optional
+        Be a flight recorder: keep the newest events in memory, and write them to a directory
+        below ``output`` on each of these occasions: "exit", "crash" (the command, or an orphan
+        of it that is adopted and recorded, was killed by a signal), the name or number of a
+        signal that this process gets, a pattern of event names (with a colon). Empty: "exit".
+        Signals need the main thread, and get handlers also without ``take_over``.
+    snapshot_filter : str
+        Of the events among these only those of which this expression is true.
 
     Raises
     ------
     ProgramError
         The program is not there or cannot be executed; nothing was changed.
     UsageError
-        The output cannot be used; nothing was changed.
+        The output or an option cannot be used; nothing was changed.
     CommandError
         The registry could not be started or refused an option; nothing was left.
     """
@@ -125,21 +137,31 @@ def record_command(
     modules = None if python_calls is None else check_modules(python_calls)
     calls: PythonCalls | None = None
     without_calls: str | None = None
-    options = channel or ChannelOptions()
+    wanted = None if snapshot_on is None else occasions(snapshot_on)
+    flight: FlightRecorder | None = None
+    options = channel or (ChannelOptions() if wanted is None else flight_channel())
+    if wanted is not None:
+        check_options(options, workers, direct)
+    check_condition(wanted, snapshot_filter)
     name = timestamped(program.name)
     place = default_output(name) if output is None else given_output(output)
-    note = _Notes(warn)
-    with CommandSignals(take_over) as signals:
+    note = Notes(warn)
+    with CommandSignals(take_over, wanted.signals if wanted else ()) as signals:
         made = claim(place)
         try:
             if take_over:
                 become_subreaper()
-            with _private_registry(note) as registry:
-                session = Registry(registry.connection).create(name, place)
+            with _private_registry(note) as registry, contextlib.ExitStack() as stack:
+                client = Registry(registry.connection)
+                session = client.create(name, place, snapshot=wanted is not None)
                 for line in configure(session, events, contexts, options):
                     note(line)
-                for line in session.spawn_consumer(workers=workers, direct=direct):
-                    note(line)
+                if wanted is not None:
+                    flight = FlightRecorder(session, wanted, snapshot_filter, signals, note)
+                    stack.enter_context(flight)
+                else:
+                    for line in session.spawn_consumer(workers=workers, direct=direct):
+                        note(line)
                 for line in session.start():
                     note(line)
                 env = _variables(variables or {}, options)
@@ -149,13 +171,19 @@ def record_command(
                     env = calls.environment(env)
                 begin = time.monotonic()
                 child = _spawn(signals, program, command, env)
-                status = wait(child, registry, signals, note, take_over)
+                watch = Watch(registry, note, reap=take_over, companion=flight)
+                status = wait(child, watch, signals)
+                if flight is not None:
+                    flight.command_ended(status)
                 if wait_all:
                     with signals.linger():
-                        wait_for_all(registry, signals, note, take_over)
+                        wait_for_all(watch, signals)
                 seconds = time.monotonic() - begin
-                made.clear()
-                totals, left, told = _finish(session, registry, place, note)
+                if flight is not None:
+                    flight.finish()
+                else:
+                    made.clear()
+                totals, left, told = _finish(session, registry, place, note, flight)
                 if calls is not None:
                     without_calls = calls.why_empty()
                     for line in calls.notes():
@@ -163,39 +191,26 @@ def record_command(
         finally:
             unclaim(made)
     if left:
-        note(_left_running(left, wait_all))
+        note(left_running(left, wait_all))
     # One that was there and could not be recorded was named by the registry.
     told += [line for line in note.lines if line.startswith("ltt-sessiond: session ")]
-    empty = _why_empty(totals, told, program, events, without_calls)
+    empty = why_empty(totals, told, program, events, without_calls)
     if empty:
         note(empty)
+    snapshots = [] if flight is None else flight.snapshots
+    directory = str(place)
+    if flight is not None:
+        directory = snapshots[-1].path if snapshots else ""
     return Recording(
         command=list(command),
         status=status,
-        output=str(place),
+        output=directory,
         seconds=seconds,
         totals=totals,
         warnings=note.lines,
+        snapshots=snapshots,
+        no_snapshot="" if flight is None else flight.why_none(),
     )
-
-
-class _Notes:
-    """Warnings: kept, and told at once; each fact once, whoever says it."""
-
-    def __init__(self, warn: Callable[[str], None] | None) -> None:
-        self.lines: list[str] = []
-        self._warn = warn
-        self._said: set[str] = set()
-
-    def __call__(self, line: str) -> None:
-        # A consumer says on its own what the registry repeats at the end.
-        fact = _SAID_BY.sub("", line)
-        if fact in self._said:
-            return
-        self._said.add(fact)
-        self.lines.append(line)
-        if self._warn is not None:
-            self._warn(line)
 
 
 def _loaded(program: Path, preload: Sequence[str]) -> list[str]:
@@ -243,47 +258,6 @@ def _variables(wanted: Mapping[str, str], channel: ChannelOptions) -> dict[str, 
     return {**wanted, **blocking, **os.environ}
 
 
-def _left_running(left: Sequence[AppInfo], wait_all: bool) -> str:
-    # A Python with our tracer that also loads liblttng-ust is registered twice.
-    left = list({app.pid: app for app in left}.values())
-    shown = [f"{app.name} (pid {app.pid})" for app in left[:_MAX_NAMED]]
-    if len(left) > len(shown):
-        shown.append("...")
-    count = "1 program is" if len(left) == 1 else f"{len(left)} programs are"
-    advice = "" if wait_all else ": --wait-all records until they end"
-    return f"{count} still running and recorded no more, {', '.join(shown)}{advice}"
-
-
-def _why_empty(
-    totals: Totals | None,
-    told: Sequence[str],
-    program: Path,
-    events: Sequence[str],
-    without_calls: str | None = None,
-) -> str:
-    """Return why nothing was recorded; empty if something was, or if it was told before.
-
-    ``without_calls``: the reason where calls of Python were to be recorded.
-    """
-    if totals is None:
-        return ""
-    if totals.processes == 0:
-        # One that registered, and ended before it had buffers, was told.
-        if told:
-            return ""
-        if without_calls is not None:
-            return without_calls
-        return f"no program registered: {why_not_registered(program)}"
-    if totals.packets and totals.recorded + totals.discarded == 0:
-        # Without a packet the output took nothing, and that was said.
-        if without_calls is not None:
-            return without_calls
-        if not events:
-            return f"{program.name} registered and emitted no event"
-        return f"no event matched {', '.join(events)}: `drtrace record -e '*'` shows what there is"
-    return ""
-
-
 def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
     try:
         return count(session)
@@ -293,16 +267,12 @@ def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
         return None
 
 
-def _note_repairs(session: Session, note: Callable[[str], None]) -> None:
-    consumer = session.info().consumer
-    if consumer is not None and consumer.stats.repaired:
-        count = consumer.stats.repaired
-        packets = "1 packet" if count == 1 else f"{count} packets"
-        note(f"{packets} repaired: a process was killed while it wrote an event")
-
-
 def _finish(
-    session: Session, registry: PrivateRegistry, place: Path, note: Callable[[str], None]
+    session: Session,
+    registry: PrivateRegistry,
+    place: Path,
+    note: Callable[[str], None],
+    flight: FlightRecorder | None,
 ) -> tuple[Totals | None, list[AppInfo], list[str]]:
     """Stop and destroy the session.
 
@@ -314,13 +284,17 @@ def _finish(
             note(line)
         # While the session is there: who writes without being registered is found by its buffers.
         left = alive(registry)
-        totals = _count(session, note)
-        _note_repairs(session, note)
+        if flight is None:
+            totals = _count(session, note)
+            note_repairs(session, note)
+        else:
+            totals = flight.totals()
         for line in session.destroy():
             note(line)
     except ConnectionClosedError as error:
         # Its consumer goes on without it and closes a readable trace.
-        raise CommandError(
-            f"the session daemon died ({error}): what was recorded until then is in {place}"
-        ) from None
+        kept = f"what was recorded until then is in {place}"
+        if flight is not None and not flight.snapshots:
+            kept = "what was in its buffers is lost"
+        raise CommandError(f"the session daemon died ({error}): {kept}") from None
     return totals, left, told

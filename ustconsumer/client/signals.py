@@ -8,9 +8,12 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+from ustconsumer.errors import UsageError
 
 __all__ = ["CommandSignals", "become_subreaper"]
 
@@ -40,19 +43,35 @@ class CommandSignals:
     ----------
     enabled : bool
         Whether handlers are installed at all; a library leaves its user's alone.
+    requests : collection of int
+        Signals that ask for something, whatever ``enabled`` says: each makes `requested`
+        readable, and the command does not get it.
+
+    Raises
+    ------
+    UsageError
+        On entry: only the main thread can have signals with a meaning.
     """
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, requests: Collection[int] = ()) -> None:
         self._enabled = enabled
+        self._requests = tuple(requests)
+        self._request_pipe: tuple[int, int] | None = None
         self._child: int | None = None
         self._ended = False
         self._lingering = False
         self._pipe: tuple[int, int] | None = None
-        self._old: dict[signal.Signals, Any] = {}
+        self._old: dict[int, Any] = {}
 
     def __enter__(self) -> CommandSignals:
+        if self._requests:
+            if threading.current_thread() is not threading.main_thread():
+                raise UsageError("signals reach the main thread only: take snapshots on others")
+            self._request_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for number in self._requests:
+            self._old[number] = signal.signal(number, self._note_request)
         for number in _FORWARDED if self._enabled else ():
-            if signal.getsignal(number) != signal.SIG_IGN:
+            if number not in self._requests and signal.getsignal(number) != signal.SIG_IGN:
                 self._old[number] = signal.signal(number, self._handle)
         return self
 
@@ -64,7 +83,7 @@ class CommandSignals:
     ) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
-        for fd in self._pipe or ():
+        for fd in (*(self._pipe or ()), *(self._request_pipe or ())):
             os.close(fd)
 
     def spawn(self, path: str, argv: list[str], env: dict[str, str]) -> int:
@@ -82,10 +101,17 @@ class CommandSignals:
                 self._old[number] = signal.signal(number, signal.SIG_IGN)
                 defaults.add(number)
         # A signal that comes between the spawn and the next line must find the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, *self._requests))
+        ignored = [request for request in self._requests if self._old[request] == signal.SIG_IGN]
         try:
+            # A handler becomes the default in the child. One that comes meanwhile is kept:
+            # it is blocked.
+            for request in ignored:
+                signal.signal(request, signal.SIG_IGN)
             self._child = _spawn(path, argv, env, mask, defaults)
         finally:
+            for request in ignored:
+                signal.signal(request, self._note_request)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return self._child
 
@@ -113,6 +139,26 @@ class CommandSignals:
         """Descriptor that is readable after a signal in `linger`."""
         assert self._pipe is not None, "not lingering"
         return self._pipe[0]
+
+    @property
+    def requested(self) -> int | None:
+        """Descriptor that is readable after a request; None if there can be none."""
+        return None if self._request_pipe is None else self._request_pipe[0]
+
+    def take_requests(self) -> list[int]:
+        """Return the signals that asked for something since the last call, each once."""
+        if self._request_pipe is None:
+            return []
+        try:
+            return [*dict.fromkeys(os.read(self._request_pipe[0], 65536))]
+        except BlockingIOError:
+            return []
+
+    def _note_request(self, number: int, frame: FrameType | None) -> None:
+        if self._request_pipe is not None:
+            # Full: there is enough to do.
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._request_pipe[1], bytes([number]))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._child is not None:

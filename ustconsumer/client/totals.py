@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from ustconsumer.client.session import Session
 from ustconsumer.protocol.control import TraceDescription
 
-__all__ = ["Totals", "count"]
+__all__ = ["Totals", "add_files", "count"]
 
 
 class Totals(msgspec.Struct, kw_only=True):
@@ -43,10 +44,21 @@ def count(session: Session) -> Totals:
         discarded=sum(channel.discarded for channel in info.channels) + unwritten,
         processes=len(info.processes),
     )
-    for trace in session.describe():
-        for path in (trace.path, *trace.also):
-            _add_trace(totals, Path(info.output) / path, trace)
+    add_files(totals, info.output, session.describe())
     return totals
+
+
+def add_files(totals: Totals, output: str, traces: Iterable[TraceDescription]) -> None:
+    """Add what the stream files below a directory hold.
+
+    Raises
+    ------
+    DecodeError
+        A stream file contradicts itself.
+    """
+    for trace in traces:
+        for path in (trace.path, *trace.also):
+            _add_trace(totals, Path(output) / path, trace)
 
 
 def _add_trace(totals: Totals, directory: Path, trace: TraceDescription) -> None:
