@@ -56,6 +56,8 @@ class AppSession:
     trace: Trace
     handle: int
     active: bool = False
+    #: paused, and none of its threads is in the middle of an event
+    quiet: bool = False
     channels: dict[int, AppChannel] = field(default_factory=dict)
     #: why it cannot record this session; nothing is tried again
     problem: str = ""

@@ -41,6 +41,7 @@ from ustconsumer.protocol.control import (
     ListSessions,
     ListSnapshotOutputs,
     Message,
+    PauseSession,
     PrepareSnapshot,
     Sessions,
     Shutdown,
@@ -55,6 +56,8 @@ __all__ = ["Control", "Host"]
 _DRAIN_SECONDS = 10.0
 _MAX_EXCLUSIONS = 1024
 _MAX_WORKERS = 64
+#: States with an open trace.
+_RECORDING = ("active", "paused")
 _LOGLEVEL_TYPES = (0, 1, 2)
 _LOGLEVELS = range(-1, 15)
 
@@ -114,6 +117,7 @@ class Control:
             EnableEvent: _typed(EnableEvent, self.enable_event),
             AddContext: _typed(AddContext, self.add_context),
             StartSession: _typed(StartSession, self.start),
+            PauseSession: _typed(PauseSession, self.pause),
             StopSession: _typed(StopSession, self.stop),
             ListSessions: _typed(ListSessions, self.list_sessions),
             ListApplications: _typed(ListApplications, self.list_applications),
@@ -155,7 +159,7 @@ class Control:
     async def destroy(self, client: Client, request: DestroySession) -> Message:
         async with self._changing(client, request.session) as session:
             warnings: list[str] = []
-            if session.state == "active":
+            if session.state in _RECORDING:
                 warnings += await self.finish(session)
             session.step("destroy")
             warnings += await self._host.settle(session)
@@ -170,6 +174,13 @@ class Control:
                     f"session {session.name} has no channel: enable an event or a channel first"
                 )
             session.step("start")
+            self._host.recording(session).set_paused(False)
+            return Done(warnings=await self._host.settle(session))
+
+    async def pause(self, client: Client, request: PauseSession) -> Message:
+        async with self._changing(client, request.session) as session:
+            session.step("pause")
+            self._host.recording(session).set_paused(True)
             return Done(warnings=await self._host.settle(session))
 
     async def stop(self, client: Client, request: StopSession) -> Message:
@@ -181,6 +192,8 @@ class Control:
         session.step("stop")
         warnings = await self._host.settle(session)
         recording = self._host.recording(session)
+        # No application writes: a later start finds buffers that take events.
+        recording.set_paused(False)
         if recording.lease is not None:
             pid = recording.lease.peer.pid
             if not await recording.lease.drain(True, _DRAIN_SECONDS):
@@ -202,7 +215,7 @@ class Control:
 
         async def finish() -> list[str]:
             async with lock:
-                return await self.finish(session) if session.state == "active" else []
+                return await self.finish(session) if session.state in _RECORDING else []
 
         return finish()
 

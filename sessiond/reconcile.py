@@ -151,6 +151,8 @@ class Reconciler:
     async def _align_session(self, app: Application, session: Session) -> None:
         entry = app.sessions.get(session.id)
         if session.state == "active":
+            if entry is not None:
+                entry.quiet = False
             if entry is None and self._joins(app, session):
                 entry = await self._create(app, session)
             if entry is None or entry.problem:
@@ -161,6 +163,11 @@ class Reconciler:
             except CommandRefusedError as error:
                 entry.problem = f"session {session.name}: {error}"
                 _log.warning("application %s cannot be recorded: %s", app, entry.problem)
+        elif session.state == "paused":
+            if entry is not None and entry.active and not entry.quiet:
+                # Its buffers take nothing any more; what had begun before ends.
+                await self._try(app, codec.wait_quiescent())
+                entry.quiet = True
         elif entry is not None and entry.active:
             await self._try(app, codec.disable(entry.handle))
             entry.active = False

@@ -121,6 +121,8 @@ class Recording:
         if self._closed:
             self._let_go(trace)
             return trace
+        if self.session.state == "paused":
+            trace.set_paused(True)
         self.traces[owner.key] = trace
         self._switcher.start()
         for subscription in self.subscriptions:
@@ -164,6 +166,11 @@ class Recording:
         trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:
             subscription.push_trace_ended(trace)
+
+    def set_paused(self, paused: bool) -> None:
+        """Have the writers of every buffer drop their events, or record them again."""
+        for trace in self.traces.values():
+            trace.set_paused(paused)
 
     async def switch(self) -> None:
         """Close the packets being written for good, unless that is a consumer's business."""

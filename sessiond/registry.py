@@ -22,13 +22,15 @@ __all__ = ["TRANSITIONS", "Channel", "Registry", "Rule", "Session"]
 #: Life of a recording session: state -> verb -> next state.
 TRANSITIONS: dict[str, dict[str, str]] = {
     "configured": {"start": "active", "destroy": "destroyed"},
-    "active": {"stop": "inactive", "destroy": "destroyed"},
+    "active": {"pause": "paused", "stop": "inactive", "destroy": "destroyed"},
+    "paused": {"start": "active", "stop": "inactive", "destroy": "destroyed"},
     "inactive": {"start": "active", "destroy": "destroyed"},
     "destroyed": {},
 }
 #: Verbs that change nothing, in LTTng's words: a warning there.
 _IDLE = {
     ("active", "start"): "Tracing already started",
+    ("paused", "pause"): "Tracing already paused",
     ("configured", "stop"): "Tracing already stopped",
     ("inactive", "stop"): "Tracing already stopped",
 }

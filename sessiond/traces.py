@@ -255,6 +255,17 @@ class Trace:
                 active_readers=1,
             )
 
+    def set_paused(self, paused: bool) -> None:
+        """Have writers drop their events, or record them again.
+
+        Whoever has begun an event finishes it: see WAIT_QUIESCENT.
+        """
+        for stream in self.streams:
+            at = stream.geometry.places()["record_disabled"]
+            # The word is in the control block, which is in the first page.
+            with mmap.mmap(stream.fd, _PAGE) as control:
+                atomics.store_u32(control, at, int(paused))
+
     def switch(self, final: bool, channels: Collection[int] | None = None) -> None:
         """Close the packets being written: for a thread, while there is no consumer.
 

@@ -25,6 +25,7 @@ from ustconsumer.protocol.control import (
     ListSessions,
     ListSnapshotOutputs,
     Message,
+    PauseSession,
     PrepareSnapshot,
     SessionInfo,
     Sessions,
@@ -267,6 +268,13 @@ class Session:
         return await asyncio.to_thread(
             self.snapshot, path, name=name, max_size=max_size, switch=switch
         )
+
+    def pause(self) -> list[str]:
+        """Record nothing until `start`; buffers, consumer and trace stay as they are.
+
+        Returns when no application is in the middle of an event.
+        """
+        return self._do(PauseSession(session=self.name))
 
     def stop(self) -> list[str]:
         """Stop recording; returns when the trace on disk is complete."""
