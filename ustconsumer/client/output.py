@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
 #: In the environment of a recorded command: ``TEMPORARY:REAL``, the home it has
 #: and the one its user has.
 OUTER_HOME = "DRTRACE_OUTER_HOME"
+#: End of the name of a snapshot's directory: date, time, number.
+_SNAPSHOT = re.compile(r"-\d{8}-\d{6}-\d+$")
 
 
 def timestamped(name: str, when: float | None = None) -> str:
@@ -123,6 +126,8 @@ def unclaim(made: list[Path]) -> None:
 def newest_trace() -> Path:
     """Return the directory below ``~/lttng-traces`` written to last that holds a trace.
 
+    Of snapshots, which share their events, the last one.
+
     Raises
     ------
     UsageError
@@ -132,11 +137,17 @@ def newest_trace() -> Path:
     newest: tuple[float, Path] | None = None
     with contextlib.suppress(OSError):
         for place in parent.iterdir():
-            metadata = next(place.glob("**/metadata"), None) if place.is_dir() else None
-            if metadata is not None:
-                written = metadata.stat().st_mtime
-                if newest is None or written > newest[0]:
-                    newest = written, place
+            for trace in _traces(place) if place.is_dir() else ():
+                metadata = next(trace.glob("**/metadata"), None)
+                if metadata is not None:
+                    written = metadata.stat().st_mtime
+                    if newest is None or written > newest[0]:
+                        newest = written, trace
     if newest is None:
         raise UsageError(f"no trace below {parent}: name one, or record one")
     return newest[1]
+
+
+def _traces(output: Path) -> list[Path]:
+    """Return the snapshots in a session's output, or the output itself."""
+    return [each for each in output.iterdir() if _SNAPSHOT.search(each.name)] or [output]

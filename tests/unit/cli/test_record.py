@@ -9,12 +9,14 @@ import pytest
 
 from ustconsumer.cli import main
 from ustconsumer.client import record
+from ustconsumer.client.flight import FlightSnapshot
 from ustconsumer.client.record import Recording
 from ustconsumer.client.totals import Totals
 from ustconsumer.protocol.control import ChannelOptions
 
 LOSSLESS = Totals(recorded=1, discarded=0, processes=1, packets=1, bytes=1)
 LOSSY = Totals(recorded=2, discarded=1, processes=2, packets=2, bytes=2)
+FLIGHT: dict[str, Any] = {"subbuf_size": 512 << 10, "num_subbuf": 8, "mode": "overwrite"}
 TEXT = {
     1: "1 event recorded, 0 discarded, 1 process, 1 packet, 1 byte, 0.250 s",
     2: "2 events recorded, 1 discarded, 2 processes, 2 packets, 2 bytes, 0.250 s",
@@ -70,7 +72,34 @@ def test_status_and_last_lines(
                 "workers": 0,
                 "direct": False,
                 "python_calls": None,
+                "snapshot_on": None,
+                "snapshot_filter": "",
             },
+        ),
+        (["--snapshot"], {"snapshot_on": [], "channel": ChannelOptions(**FLIGHT)}),
+        (
+            ["--snapshot", "--snapshot-on", "exit,USR1", "--snapshot-on=a:b", "--buffers-pid"],
+            {
+                "snapshot_on": ["exit", "USR1", "a:b"],
+                "channel": ChannelOptions(**{**FLIGHT, "subbuf_size": 65536, "buffers": "pid"}),
+            },
+        ),
+        # Whoever says when means that it is to be done.
+        (
+            ["--snapshot-on=a:b", "--snapshot-filter=n > 4", "--num-subbuf=2", "--overwrite"],
+            {
+                "snapshot_on": ["a:b"],
+                "snapshot_filter": "n > 4",
+                "channel": ChannelOptions(**{**FLIGHT, "num_subbuf": 2}),
+            },
+        ),
+        (
+            ["--snapshot", "--profile=ros2", "--discard"],
+            {"channel": ChannelOptions(**{**FLIGHT, "mode": "discard"}), "events": ["ros2:*"]},
+        ),
+        (
+            ["--snapshot", "--python-calls", "--"],
+            {"channel": ChannelOptions(subbuf_size=2 << 20, num_subbuf=8, mode="overwrite")},
         ),
         (["--wait-all"], {"wait_all": True}),
         (["--workers=3", "--direct"], {"workers": 3, "direct": True}),
@@ -144,6 +173,53 @@ def test_what_is_asked_for(
     monkeypatch.setattr(record, "record_command", recorded)
     assert main(["record", *options, "true"]) == 0
     assert {name: asked[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("lost", "totals", "count", "expected", "text"),
+    [
+        ([0], LOSSLESS, 1, 0, "1 event in 1 snapshot, 0 discarded, 1 process, 1 packet, 1 byte"),
+        (
+            [0, 1],
+            LOSSLESS,
+            2,
+            3,
+            "1 event in 2 snapshots, 0 discarded, 1 process, 1 packet, 1 byte",
+        ),
+        ([0], None, 1, 3, "unknown number of events in 1 snapshot"),
+        ([], Totals(), 0, 0, "nothing was kept: there was no crash"),
+    ],
+)
+def test_a_flight_recorders_last_lines(
+    lost: list[int],
+    totals: Totals | None,
+    count: int,
+    expected: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    snapshots = [
+        FlightSnapshot(path=f"/t/{n}", occasion="exit", events=1, packets=1, bytes=1, lost=each)
+        for n, each in enumerate(lost)
+    ]
+
+    def recorded(command: list[str], **options: Any) -> Recording:
+        return Recording(
+            command=command,
+            status=0,
+            output=snapshots[-1].path if snapshots else "",
+            seconds=0.25,
+            totals=totals,
+            warnings=[],
+            snapshots=snapshots,
+            no_snapshot="" if snapshots else text,
+        )
+
+    monkeypatch.setattr(record, "record_command", recorded)
+    assert main(["record", "--snapshot", "--strict", "true"]) == expected
+    directory = f"/t/{count - 1}\n" if count else ""
+    assert capsys.readouterr() == (f"{text}, 0.250 s\n{directory}", "")
 
 
 @pytest.mark.parametrize("end", [[], ["--strict"]])

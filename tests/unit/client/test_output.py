@@ -96,6 +96,21 @@ def test_newest_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert newest_trace() == traces / "new"
 
 
+def test_of_snapshots_the_newest_is_the_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share their events: all of them together are no trace."""
+    monkeypatch.setenv("LTTNG_HOME", str(tmp_path))
+    session = tmp_path / "lttng-traces" / "shop-20261123-080000"
+    snapshots = [session / f"{name}-20261123-08010{n}-{n}" for n, name in enumerate("aba")]
+    for age, snapshot in zip((30, 10, 20), snapshots, strict=True):
+        metadata = snapshot / "ust" / "uid" / "0" / "64-bit" / "metadata"
+        metadata.parent.mkdir(parents=True)
+        metadata.touch()
+        os.utime(metadata, (time.time() - age,) * 2)
+    assert newest_trace() == snapshots[1]
+
+
 def test_within_a_recorded_command_traces_go_to_the_users_home() -> None:
     env = {"LTTNG_HOME": "/run/x", OUTER_HOME: "/run/x:/home/u"}
     assert outer_home(env)["LTTNG_HOME"] == "/home/u"

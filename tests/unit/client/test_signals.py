@@ -13,6 +13,7 @@ import pytest
 
 from ustconsumer.client import signals as module
 from ustconsumer.client.signals import CommandSignals
+from ustconsumer.errors import UsageError
 
 
 def test_a_signal_between_the_start_and_its_return_reaches_the_command(
@@ -81,3 +82,65 @@ def test_what_was_ignored_from_the_start_is_ignored_while_others_are_waited_for(
                 assert not select.select([signals.enough], [], [], 0)[0]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_request_is_noted_and_not_forwarded(enabled: bool) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with CommandSignals(enabled, [signal.SIGHUP, signal.SIGUSR1]) as signals:
+        assert signals.requested is not None
+        child = signals.spawn("/bin/sleep", ["sleep", "600"], {})
+        assert signals.take_requests() == []
+        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        assert select.select([signals.requested], [], [], 0)[0]
+        # Each once: one snapshot has what both asked for.
+        assert signals.take_requests() == [signal.SIGUSR1, signal.SIGHUP]
+        assert signals.take_requests() == []
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        signals.ended()
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_requests_beyond_counting_are_some_requests() -> None:
+    with CommandSignals(False, [signal.SIGUSR1]) as signals:
+        # More than a pipe holds.
+        for _ in range(70_000):
+            signals._note_request(signal.SIGUSR1, None)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while requests := signals.take_requests():
+            assert requests == [signal.SIGUSR1]
+
+
+def test_the_command_has_the_disposition_that_a_request_had() -> None:
+    """``nohup drtrace record --snapshot-on HUP``: the command is protected all the same."""
+    script = "kill -HUP $$; exit 7"
+    for disposition, status in ((signal.SIG_IGN, 7), (signal.SIG_DFL, -signal.SIGHUP)):
+        before = signal.signal(signal.SIGHUP, disposition)
+        try:
+            with CommandSignals(True, [signal.SIGHUP]) as signals:
+                child = signals.spawn("/bin/sh", ["sh", "-c", script], {})
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+                signals.ended()
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert signals.take_requests() == [signal.SIGHUP]
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+def test_a_thread_cannot_have_requests() -> None:
+    refused: list[UsageError] = []
+
+    def enter() -> None:
+        try:
+            with CommandSignals(False, [signal.SIGUSR1]):
+                pass
+        except UsageError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert len(refused) == 1
