@@ -98,6 +98,14 @@ def _parser() -> argparse.ArgumentParser:
             default=default,
             help=f"{what} (default: %(default)s)",
         )
+    limits.add_argument(
+        "--max-kept",
+        type=_size,
+        metavar="SIZE",
+        default=Limits.kept,
+        help="ring buffers of ended programs, kept for snapshots in each session in snapshot "
+        "mode; the oldest go first (default: 256M)",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--version", action="version", version=ustconsumer.__version__)
     return parser
@@ -107,6 +115,10 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number: use 1 or more")
+
+
+def _size(text: str) -> int:
+    return size(text)
 
 
 def _memory(text: str) -> int:
@@ -160,7 +172,11 @@ async def _run(
 ) -> None:
     from sessiond.daemon import Daemon
 
-    limits = Limits(applications=options.max_applications, sessions=options.max_sessions)
+    limits = Limits(
+        applications=options.max_applications,
+        sessions=options.max_sessions,
+        kept=options.max_kept,
+    )
     if options.max_memory is not None:
         limits = replace(limits, memory=options.max_memory)
     daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir), limits)

@@ -32,11 +32,14 @@ class Limits:
     memory : int
         Bytes of ring buffers.
     applications, sessions : int
+    kept : int
+        Bytes of ring buffers of processes that ended, in each session in snapshot mode.
     """
 
     memory: int = field(default_factory=_half_of_memory)
     applications: int = 4096
     sessions: int = 1024
+    kept: int = 256 << 20
 
 
 class Quotas:

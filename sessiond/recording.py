@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from sessiond.endings import Endings
+from sessiond.kept import KeptTraces
 from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
-from sessiond.quota import Quotas
+from sessiond.quota import QuotaError, Quotas
 from sessiond.registry import Session
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
@@ -54,6 +55,7 @@ class Recording:
         self._paths: set[str] = set()
         self._next_stream = 0
         self._past = PastTraces()
+        self._kept = KeptTraces(self._quotas.limits.kept, self._forget)
         self._switcher = Switcher(
             session, self.traces.values, lambda: self.lease is None and not self._closed
         )
@@ -107,7 +109,7 @@ class Recording:
         trace = Trace(self.session, owner, self._path(owner), self._next_stream)
         self._next_stream += len(self.session.channels) * trace.cpus
         try:
-            self._quotas.take("memory", owner.uid, trace.size)
+            self._take_memory(owner.uid, trace.size)
         except BaseException:
             self._paths.discard(trace.path)
             trace.close()
@@ -130,6 +132,22 @@ class Recording:
         if self.lease is not None:
             await self.lease.wait_ready(trace)
         return trace
+
+    def _take_memory(self, uid: int, size: int) -> None:
+        """Take memory of a uid's quota; who runs comes before who has ended."""
+        while True:
+            try:
+                self._quotas.take("memory", uid, size)
+                return
+            except QuotaError:
+                if not self._kept.make_room():
+                    raise
+
+    def _forget(self, trace: Trace) -> None:
+        """Let go of an ended trace; what it lost still counts."""
+        self._past.add(trace)
+        self._let_go(trace)
+        del self.traces[trace.owner.key]
 
     def _let_go(self, trace: Trace) -> None:
         if not trace.closed:
@@ -166,6 +184,8 @@ class Recording:
         trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:
             subscription.push_trace_ended(trace)
+        if self.session.snapshot:
+            self._kept.add(trace)
 
     def set_paused(self, paused: bool) -> None:
         """Have the writers of every buffer drop their events, or record them again."""
@@ -204,11 +224,9 @@ class Recording:
         subscription.stats = message.stats
         if subscription is not self.lease or self._closed:
             return
-        for key, trace in tuple(self.traces.items()):
+        for trace in tuple(self.traces.values()):
             if trace.id == message.trace and trace.ended:
-                self._past.add(trace)
-                self._let_go(trace)
-                del self.traces[key]
+                self._forget(trace)
 
     def descriptions(self) -> list[TraceDescription]:
         """Return the layouts of the records of every trace so far."""
@@ -228,14 +246,22 @@ class Recording:
         self._last_early = program
 
     def incomplete(self) -> list[str]:
-        """Return what was not recorded and stands in no counter, one line each."""
-        if not self._early:
-            return []
-        programs = "1 program" if self._early == 1 else f"{self._early} programs"
-        return [
-            f"{programs} ran or ended before buffers were ready: events of that time are "
-            f"not recorded (last of application {self._last_early})"
-        ]
+        """Return what was not recorded, or is not there any more, one line each."""
+        lines = []
+        if self._early:
+            programs = "1 program" if self._early == 1 else f"{self._early} programs"
+            lines.append(
+                f"{programs} ran or ended before buffers were ready: events of that time are "
+                f"not recorded (last of application {self._last_early})"
+            )
+        dropped = self._kept.dropped
+        if dropped:
+            programs = "1 ended program" if dropped == 1 else f"{dropped} ended programs"
+            lines.append(
+                f"the buffers of {programs} had to make room for those of others: more are kept "
+                "with `ltt-sessiond --max-kept`"
+            )
+        return lines
 
     def problems(self) -> list[str]:
         """Return what keeps or kept packets from their consumers, one line each."""
@@ -291,6 +317,7 @@ class Recording:
             processes=list(session.processes),
             snapshot=session.snapshot,
             shm_path=session.shm_path,
+            dropped=self._kept.dropped,
             slow=list(slow),
             problems=[*self.problems(), *self.incomplete()],
         )
