@@ -35,6 +35,7 @@ class Apps:
         self.calls = directory / "calls"
         self.ros2 = directory / "ros2"
         self.sized = directory / "sized"
+        self.crasher = directory / "crasher"
         self.filters = directory / "filters"
 
 

@@ -16,6 +16,7 @@ from ustconsumer.protocol.control import ChannelOptions
 
 LOSSLESS = Totals(recorded=1, discarded=0, processes=1, packets=1, bytes=1)
 LOSSY = Totals(recorded=2, discarded=1, processes=2, packets=2, bytes=2)
+REST = ", 0 discarded, 1 process, 1 packet, 1 byte"
 FLIGHT: dict[str, Any] = {"subbuf_size": 512 << 10, "num_subbuf": 8, "mode": "overwrite"}
 TEXT = {
     1: "1 event recorded, 0 discarded, 1 process, 1 packet, 1 byte, 0.250 s",
@@ -178,7 +179,7 @@ def test_what_is_asked_for(
 @pytest.mark.parametrize(
     ("lost", "totals", "count", "expected", "text"),
     [
-        ([0], LOSSLESS, 1, 0, "1 event in 1 snapshot, 0 discarded, 1 process, 1 packet, 1 byte"),
+        ([0], LOSSLESS, 1, 0, f"1 event in 1 snapshot{REST}"),
         (
             [0, 1],
             LOSSLESS,
