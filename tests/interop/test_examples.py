@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -92,10 +93,30 @@ def test_the_first_minute_with_nothing_of_lttng(user_rundir: Rundir) -> None:
         time.sleep(1.1)  # directories are named after the second
 
 
+@pytest.mark.peers("gcc", "lttng-ust-headers")
+def test_the_flight_recorder_as_in_the_readme(user_rundir: Rundir) -> None:
+    ((compile_, *_), _), ((record,), printed) = blocks()[1], blocks()[3]
+    _compile(compile_, user_rundir)
+    recorded = user_rundir.drtrace(*shlex.split(record)[1:])
+    assert (recorded.returncode, recorded.stderr) == (128 + signal.SIGSEGV, "")
+    summary, directory = recorded.stdout.splitlines()
+    assert TOTALS.sub("", summary) == TOTALS.sub("", printed[0])
+    numbers = re.compile(r"\d+")
+    shown = printed[1].replace("/home/me", str(user_rundir.home))
+    assert numbers.sub("", directory) == numbers.sub("", shown)
+    assert len(user_rundir.drtrace("view").stdout.splitlines()) == 3
+
+
 def test_what_the_readme_shows_of_the_program() -> None:
     readme = (ROOT / "README.md").read_text()
     shown = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
     assert shown in (ROOT / "examples" / "hello.py").read_text()
+
+
+def _compile(command: str, rundir: Rundir) -> None:
+    build = command.replace("examples", str(ROOT / "examples")).split()
+    build[build.index("-o") + 1] = str(rundir.home / "shop")
+    subprocess.run(build, check=True, capture_output=True, text=True)
 
 
 def short(line: str) -> str:
@@ -107,9 +128,7 @@ def short(line: str) -> str:
 def test_a_c_program_as_in_the_readme(user_rundir: Rundir) -> None:
     (compile_, record, view), printed = blocks()[1]
     home = user_rundir.home
-    build = compile_.replace("examples", str(ROOT / "examples")).split()
-    build[build.index("-o") + 1] = str(home / "shop")
-    subprocess.run(build, check=True, capture_output=True, text=True)
+    _compile(compile_, user_rundir)
 
     recorded = user_rundir.drtrace(*shlex.split(record)[1:])
     assert (recorded.returncode, recorded.stderr) == (0, "")

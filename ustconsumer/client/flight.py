@@ -178,6 +178,13 @@ class FlightRecorder:
         self.look()
         if self._occasions.exit:
             self._take("exit")
+        with contextlib.suppress(ConnectionClosedError):
+            if dropped := self._session.info().dropped:
+                programs = "1 program" if dropped == 1 else f"{dropped} programs"
+                self._note(
+                    f"buffers of {programs} that had ended were given up for those of newer ones: "
+                    "use smaller ones, or --buffers-uid"
+                )
 
     def totals(self) -> Totals | None:
         """Return what the snapshots hold together, None if not known; an event may be in several.

@@ -31,6 +31,7 @@ class Session:
         self.empty = False
         self.problems: list[str] = []
         self.taken = 0
+        self.dropped = 0
 
     def snapshot(self) -> Snapshot:
         if self.error is not None:
@@ -46,7 +47,7 @@ class Session:
 
     def info(self) -> Any:
         channels = [SimpleNamespace(discarded=3), SimpleNamespace(discarded=4)]
-        return SimpleNamespace(processes=[10, 11], channels=channels)
+        return SimpleNamespace(processes=[10, 11], channels=channels, dropped=self.dropped)
 
 
 class Recorded:
@@ -150,6 +151,17 @@ def test_what_is_wrong_with_a_snapshot_is_said(tmp_path: Path) -> None:
     recorded.recorder.finish()
     assert recorded.lines == ["snapshot on exit: channel0_1: 1 packet is damaged"]
     assert recorded.recorder.snapshots[0].lost == 1
+
+
+@pytest.mark.parametrize(("dropped", "said"), [(1, "1 program that"), (3, "3 programs that")])
+def test_what_newer_programs_took_the_room_of_is_said(
+    dropped: int, said: str, tmp_path: Path
+) -> None:
+    recorded = Recorded(tmp_path, "exit")
+    recorded.session.dropped = dropped
+    recorded.recorder.finish()
+    (line,) = recorded.lines
+    assert line.startswith(f"buffers of {said} had ended were given up")
 
 
 def test_a_snapshot_of_nothing(tmp_path: Path) -> None:
