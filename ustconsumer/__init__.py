@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 #: public name -> the module that defines it
 _HOMES = {
     "Session": "ustconsumer.client.session",
-    "attach": "ustconsumer.consumer",
+    "attach": "ustconsumer.consumer.attach",
     "connect": "ustconsumer.client.registry",
     "open_trace": "ustconsumer.ctf.reading",
     "record": "ustconsumer.client.inprocess",
