@@ -316,15 +316,17 @@ def _finish(
 def _problems(name: str, copy: _StreamCopy) -> list[str]:
     lines = []
     if copy.unfinished:
-        numbers = ", ".join(str(number) for number in copy.unfinished[:4])
-        more = ", ..." if len(copy.unfinished) > 4 else ""
         lines.append(
-            f"{name}: packets {numbers}{more} end where a process was stopped or killed in the "
-            "middle of an event"
+            f"{name}: {_packets(len(copy.unfinished))} cut where a process was stopped or killed "
+            f"in the middle of an event (the first is packet {copy.unfinished[0]})"
         )
     if copy.lost:
-        lines.append(f"{name}: {copy.lost} packets are damaged or were overwritten meanwhile")
+        lines.append(f"{name}: {_packets(copy.lost)} missing: damaged, or overwritten meanwhile")
     return lines
+
+
+def _packets(count: int) -> str:
+    return "1 packet" if count == 1 else f"{count} packets"
 
 
 def _shares(streams: Sequence[ObservedStream], goals: Sequence[int], max_size: int) -> list[int]:
