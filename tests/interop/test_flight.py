@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import processes
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text
 from helpers.pyapps import STORM
@@ -304,6 +305,33 @@ def test_nothing_registered(rundir: Rundir) -> None:
     assert first == "Warning: no snapshot on exit: nothing was recorded until then"
     assert second.startswith("Warning: no program registered: ")
     assert not (rundir.home / "t").exists()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_registry_dies(kept: bool, apps: Apps, rundir: Rundir) -> None:
+    """The program goes on; of what was in its buffers there is what was kept before."""
+    running = Running(rundir, apps, "--snapshot-on=USR1,exit")
+    if kept:
+        running.recorder.send_signal(signal.SIGUSR1)
+        until(lambda: running.count() == 1, "a snapshot")
+    # Its only child besides the program; the spawner is the registry's.
+    children = Path(f"/proc/{running.recorder.pid}/task/{running.recorder.pid}/children")
+    (registry,) = [
+        pid
+        for pid in map(int, children.read_text().split())
+        if Path(f"/proc/{pid}/comm").read_text() == "ltt-sessiond\n"
+    ]
+    os.kill(registry, signal.SIGKILL)
+    assert processes.ended(registry, 10)
+    running.recorder.send_signal(signal.SIGUSR1)
+    running.recorder.terminate()
+    stdout, stderr = running.recorder.communicate()
+    assert (running.recorder.returncode, stdout) == (125, "")
+    (line,) = stderr.splitlines()
+    assert line.startswith("Error: the session daemon died (")
+    place = f"what was recorded until then is in {running.output}"
+    assert line.endswith(place if kept else "what was in its buffers is lost")
+    assert running.output.exists() == kept
 
 
 def test_in_the_library(apps: Apps, rundir: Rundir) -> None:
