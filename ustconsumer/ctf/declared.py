@@ -103,6 +103,11 @@ class Declarations:
             self._place = self._place.after(self._rest[:done])
             self._rest = self._rest[done:]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far ends with a whole declaration."""
+        return not self._rest or self._rest.isspace()
+
     def finish(self) -> TraceClass:
         """Return the trace, of which nothing more is to come.
 

@@ -17,7 +17,7 @@ from ustconsumer.abi.ring import CRASH_MAGIC, MODE_DISCARD, MODE_OVERWRITE
 from ustconsumer.errors import RingBufferError, UsageError
 from ustconsumer.ringbuffer.geometry import Geometry
 
-__all__ = ["create_memory", "initialise"]
+__all__ = ["crash_record", "create_memory", "initialise"]
 
 _MFD_NOEXEC_SEAL = 0x0008  # Linux 6.3; not yet in the os module
 
@@ -150,7 +150,7 @@ def initialise(
         buf,
         0,
         {
-            **{f"crash_{name}": value for name, value in _crash_record(geometry).items()},
+            **{f"crash_{name}": value for name, value in crash_record(geometry).items()},
             "offset": header,
             "commit_hot": (this, geometry.hot),
             "buf_wsb": (this, geometry.wsb),
@@ -173,7 +173,7 @@ def _put_words(buf: Any, base: int, *words: int) -> None:
     buf[base : base + len(raw)] = raw
 
 
-def _crash_record(geometry: Geometry) -> dict[str, Any]:
+def crash_record(geometry: Geometry) -> dict[str, Any]:
     """Return the record by which a stranger finds the events of a dead process."""
     layout = geometry.layout
     packet = layout.packet
