@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +20,15 @@ from ustconsumer.client.occasions import occasions
 from ustconsumer.client.signals import CommandSignals
 from ustconsumer.consumer.snapshot import Snapshot
 from ustconsumer.errors import BrokenResourceError, CommandError, UsageError
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.protocol.control import ChannelOptions, Notification
 
 USR1 = int(signal.SIGUSR1)
 
 
 class Session:
     """Takes empty snapshots, or raises what it is told to."""
+
+    connection = SimpleNamespace(welcome=SimpleNamespace(rundir="/rundir"))
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -53,12 +58,14 @@ class Session:
 class Recorded:
     """A flight recorder of such a session."""
 
-    def __init__(self, directory: Path, *words: str) -> None:
+    def __init__(self, directory: Path, *words: str, condition: str = "") -> None:
         self.session: Any = Session(directory)
         self.lines: list[str] = []
         wanted = occasions(words)
         self.signals = CommandSignals(False, wanted.signals)
-        self.recorder = FlightRecorder(self.session, wanted, "", self.signals, self.lines.append)
+        self.recorder = FlightRecorder(
+            self.session, wanted, condition, self.signals, self.lines.append
+        )
 
     @property
     def on(self) -> list[str]:
@@ -143,6 +150,123 @@ def test_a_snapshot_that_fails_is_said_and_all_goes_on(
     recorded.recorder.finish()
     assert recorded.recorder.why_none() == "nothing could be kept"
     assert [line.startswith(said or "") for line in recorded.lines] == [True] * bool(said)
+
+
+class Wire:
+    """The connection to a registry of which programs tell events."""
+
+    def __init__(self) -> None:
+        self.ours, self._theirs = socket.socketpair()
+        self.requests: list[Any] = []
+        self.refusal: CommandError | None = None
+
+    @classmethod
+    def install(cls, monkeypatch: pytest.MonkeyPatch) -> Wire:
+        wire = cls()
+        monkeypatch.setattr(
+            flight, "Connection", SimpleNamespace(connect=lambda rundir: wire._reach(rundir))
+        )
+        return wire
+
+    def _reach(self, rundir: str) -> Wire:
+        assert rundir == "/rundir"
+        return self
+
+    def request(self, message: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.requests.append(message)
+
+    def tell(self, *patterns: str) -> None:
+        for pattern in patterns:
+            (name,) = [r.name for r in self.requests[:-1] if r.event.pattern == pattern]
+            self._theirs.send(name.encode().ljust(64))
+
+    def hang_up(self) -> None:
+        self._theirs.close()
+
+    @property
+    def pending(self) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def receive(self, timeout: float) -> tuple[Notification, list[int]] | None:
+        assert timeout == 0
+        if not select.select([self.ours], [], [], 0)[0]:
+            return None
+        name = self.ours.recv(64).decode().strip()
+        if not name:
+            raise BrokenResourceError("gone")
+        return Notification(trigger=name, pid=1, time=0), []
+
+    def close(self) -> None:
+        self.ours.close()
+        self._theirs.close()
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    made = Wire.install(monkeypatch)
+    yield made
+    assert made.ours.fileno() == -1, "the connection was left open"
+
+
+def test_programs_are_asked_to_tell_of_the_events(wire: Wire, tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, "shop:error", "a:*", condition="code > 4")
+    with recorded.recorder:
+        *triggers, listen = wire.requests
+        assert [trigger.event.pattern for trigger in triggers] == ["shop:error", "a:*"]
+        assert {trigger.event.filter for trigger in triggers} == {"code > 4"}
+        assert [[each.kind for each in trigger.actions] for trigger in triggers] == [["notify"]] * 2
+        assert listen.triggers == [trigger.name for trigger in triggers]
+        assert recorded.recorder.descriptors() == [wire.fileno()]
+
+
+def test_a_trigger_that_is_refused(wire: Wire, tmp_path: Path) -> None:
+    wire.refusal = CommandError("no such thing")
+    with pytest.raises(CommandError, match="no such thing"):
+        Recorded(tmp_path, "shop:error").recorder.__enter__()
+
+
+def test_a_burst_of_events_is_in_two_snapshots(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(flight.time, "monotonic", lambda: now)
+    recorded = Recorded(tmp_path, "shop:error", "a:*")
+    with recorded.recorder as recorder:
+        wire.tell("a:*")
+        recorder.look()
+        assert recorded.on == ["a:*"]
+        assert recorder.timeout() is None
+        for _ in range(50):
+            wire.tell("a:*", "shop:error")
+            recorder.look()
+        assert recorded.on == ["a:*"]
+        assert recorder.timeout() == 1.0
+        # Whatever else they tell is no reason to wake up.
+        assert recorder.descriptors() == []
+        now += 1.0
+        recorder.look()
+        recorder.look()
+        assert recorded.on == ["a:*", "shop:error"]
+        assert recorder.timeout() is None
+        # The end is no reason to forget the last one.
+        wire.tell("a:*")
+        recorder.finish()
+        assert recorded.on == ["a:*", "shop:error", "a:*"]
+
+
+def test_nobody_tells_any_more(wire: Wire, tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, "a:*")
+    with recorded.recorder as recorder:
+        wire.hang_up()
+        recorder.look()
+        assert recorder.descriptors() == []
+        recorder.finish()
+    assert recorded.lines == []
 
 
 def test_what_is_wrong_with_a_snapshot_is_said(tmp_path: Path) -> None:
