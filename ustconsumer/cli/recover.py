@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    from ustconsumer.recover.recovery import recover
+    from ustconsumer.recover import recover
 
     done = recover(arguments.path, arguments.output)
     if done.writers:

@@ -3,3 +3,9 @@
 
 Files of this package's registry and of LTTng (``--shm-path``) are the same.
 """
+
+from __future__ import annotations
+
+from ustconsumer.recover.recovery import Recovered, recover
+
+__all__ = ["Recovered", "recover"]
