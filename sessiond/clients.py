@@ -83,6 +83,16 @@ class Client:
         """Send a message; its descriptors stay the caller's."""
         self._wire.send(encode(message, len(fds)), fds)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has hung up."""
+        return self._wire.closed
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait until it reads."""
+        return self._wire.queued
+
     def attach(self, recording: Recording, subscription: Subscription) -> None:
         """Note what it is attached to, until it hangs up or dies."""
         self.recording, self.subscription = recording, subscription

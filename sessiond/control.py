@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol
 
 from sessiond.access import Access
 from sessiond.clients import Client, Handler
-from sessiond.names import check_channel_name, check_output, check_pattern, check_session_name
+from sessiond.names import check_channel_name, check_output, check_session_name
 from sessiond.quota import QuotaError
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.requests import check_event, typed
 from sessiond.snapshots import Snapshots
 from sessiond.spawner import Program
 from sessiond.subscription import Subscription
 from sessiond.traces import check_options
 from sessiond.unregistered import unregistered
-from ustconsumer.client.filter import compile_filter
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS
 from ustconsumer.protocol.control import (
@@ -36,7 +36,6 @@ from ustconsumer.protocol.control import (
     Done,
     EnableChannel,
     EnableEvent,
-    EventInfo,
     ListApplications,
     ListSessions,
     ListSnapshotOutputs,
@@ -45,23 +44,20 @@ from ustconsumer.protocol.control import (
     PrepareSnapshot,
     Sessions,
     Shutdown,
+    SnapshotOutput,
     SnapshotOutputs,
     SpawnConsumer,
     StartSession,
     StopSession,
+    TriggerAction,
 )
 
 __all__ = ["Control", "Host"]
 
 _DRAIN_SECONDS = 10.0
-_MAX_EXCLUSIONS = 1024
 _MAX_WORKERS = 64
 #: States with an open trace.
 _RECORDING = ("active", "paused")
-_LOGLEVEL_TYPES = (0, 1, 2)
-_LOGLEVELS = range(-1, 15)
-
-_Request = TypeVar("_Request", bound=Message)
 
 
 class Host(Protocol):
@@ -111,24 +107,24 @@ class Control:
     def handlers(self) -> dict[type[Message], Handler]:
         """Return the handler of each request, by its type."""
         return {
-            CreateSession: _typed(CreateSession, self.create),
-            DestroySession: _typed(DestroySession, self.destroy),
-            EnableChannel: _typed(EnableChannel, self.enable_channel),
-            EnableEvent: _typed(EnableEvent, self.enable_event),
-            AddContext: _typed(AddContext, self.add_context),
-            StartSession: _typed(StartSession, self.start),
-            PauseSession: _typed(PauseSession, self.pause),
-            StopSession: _typed(StopSession, self.stop),
-            ListSessions: _typed(ListSessions, self.list_sessions),
-            ListApplications: _typed(ListApplications, self.list_applications),
-            Describe: _typed(Describe, self.describe),
-            SpawnConsumer: _typed(SpawnConsumer, self.spawn_consumer),
-            Attach: _typed(Attach, self.attach),
-            PrepareSnapshot: _typed(PrepareSnapshot, self.prepare_snapshot),
-            AddSnapshotOutput: _typed(AddSnapshotOutput, self.add_snapshot_output),
-            DelSnapshotOutput: _typed(DelSnapshotOutput, self.del_snapshot_output),
-            ListSnapshotOutputs: _typed(ListSnapshotOutputs, self.list_snapshot_outputs),
-            Shutdown: _typed(Shutdown, self.shutdown),
+            CreateSession: typed(CreateSession, self.create),
+            DestroySession: typed(DestroySession, self.destroy),
+            EnableChannel: typed(EnableChannel, self.enable_channel),
+            EnableEvent: typed(EnableEvent, self.enable_event),
+            AddContext: typed(AddContext, self.add_context),
+            StartSession: typed(StartSession, self.start),
+            PauseSession: typed(PauseSession, self.pause),
+            StopSession: typed(StopSession, self.stop),
+            ListSessions: typed(ListSessions, self.list_sessions),
+            ListApplications: typed(ListApplications, self.list_applications),
+            Describe: typed(Describe, self.describe),
+            SpawnConsumer: typed(SpawnConsumer, self.spawn_consumer),
+            Attach: typed(Attach, self.attach),
+            PrepareSnapshot: typed(PrepareSnapshot, self.prepare_snapshot),
+            AddSnapshotOutput: typed(AddSnapshotOutput, self.add_snapshot_output),
+            DelSnapshotOutput: typed(DelSnapshotOutput, self.del_snapshot_output),
+            ListSnapshotOutputs: typed(ListSnapshotOutputs, self.list_snapshot_outputs),
+            Shutdown: typed(Shutdown, self.shutdown),
         }
 
     # -- sessions ------------------------------------------------------------------
@@ -157,7 +153,7 @@ class Control:
         return Done()
 
     async def destroy(self, client: Client, request: DestroySession) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             warnings: list[str] = []
             if session.state in _RECORDING:
                 warnings += await self.finish(session)
@@ -168,23 +164,48 @@ class Control:
             return Done(warnings=list(dict.fromkeys(warnings)))
 
     async def start(self, client: Client, request: StartSession) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             if not session.channels:
                 raise CommandError(
                     f"session {session.name} has no channel: enable an event or a channel first"
                 )
-            session.step("start")
-            self._host.recording(session).set_paused(False)
-            return Done(warnings=await self._host.settle(session))
+            return Done(warnings=await self._begin(session))
+
+    async def _begin(self, session: Session) -> list[str]:
+        session.step("start")
+        self._host.recording(session).set_paused(False)
+        return await self._host.settle(session)
+
+    async def act(self, uid: int, action: TriggerAction) -> None:
+        """Carry out what a trigger of a user wants done to a session.
+
+        Raises
+        ------
+        CommandError
+            There is no such session of the user, or it is not in a state for that.
+        """
+        if action.kind == "snapshot":
+            # Without the lock: it may take as long as the disk does, and changes nothing.
+            session = self._session(uid, action.session)
+            await self._host.snapshots.take(session, action.output or SnapshotOutput())
+            return
+        async with self._changing(uid, action.session) as session:
+            if action.kind == "stop":
+                await self.finish(session)
+                return
+            recording = self._host.recording(session)
+            if recording.lease is None and not session.snapshot and session.state != "active":
+                await self._host.start_consumer(recording, Program("disk"))
+            await self._begin(session)
 
     async def pause(self, client: Client, request: PauseSession) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             session.step("pause")
             self._host.recording(session).set_paused(True)
             return Done(warnings=await self._host.settle(session))
 
     async def stop(self, client: Client, request: StopSession) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             return Done(warnings=await self.finish(session))
 
     async def finish(self, session: Session) -> list[str]:
@@ -221,9 +242,9 @@ class Control:
 
     async def list_sessions(self, client: Client, request: ListSessions) -> Message:
         if request.session:
-            sessions = [self._session(client, request.session)]
+            sessions = [self._session(client.peer.uid, request.session)]
         else:
-            sessions = [s for s in self._host.registry if self._may_manage(client, s)]
+            sessions = [s for s in self._host.registry if self._may_manage(client.peer.uid, s)]
         return Sessions(
             sessions=[self._host.recording(s).info(self._host.slow(s)) for s in sessions]
         )
@@ -233,13 +254,13 @@ class Control:
     async def enable_channel(self, client: Client, request: EnableChannel) -> Message:
         check_channel_name(request.channel)
         check_options(request.options)
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             session.add_channel(request.channel, request.options)
             return Done()
 
     async def enable_event(self, client: Client, request: EnableEvent) -> Message:
-        _check_event(request.event)
-        async with self._changing(client, request.session) as session:
+        check_event(request.event)
+        async with self._changing(client.peer.uid, request.session) as session:
             channel = session.pick_channel(request.channel)
             session.add_rule(channel, request.event)
             # Applications know of active sessions only.
@@ -250,14 +271,14 @@ class Control:
         for name in request.contexts:
             if name not in CONTEXTS:
                 raise UsageError(f"unknown context {name!r}: use one of {', '.join(CONTEXTS)}")
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             session.add_contexts(request.channel, request.contexts)
             return Done()
 
     # -- consumers -----------------------------------------------------------------
 
     async def attach(self, client: Client, request: Attach) -> Message | None:
-        session = self._session(client, request.session)
+        session = self._session(client.peer.uid, request.session)
         recording = self._host.recording(session)
         if request.consume:
             _check_consumed(session)
@@ -291,7 +312,7 @@ class Control:
         return None
 
     async def spawn_consumer(self, client: Client, request: SpawnConsumer) -> Message:
-        session = self._session(client, request.session)
+        session = self._session(client.peer.uid, request.session)
         if request.kind != "disk":
             raise UsageError(f"unknown kind of consumer {request.kind!r}: use disk")
         if not 0 <= request.workers <= _MAX_WORKERS:
@@ -305,27 +326,27 @@ class Control:
         return Done()
 
     async def describe(self, client: Client, request: Describe) -> Message:
-        recording = self._host.recording(self._session(client, request.session))
+        recording = self._host.recording(self._session(client.peer.uid, request.session))
         return Description(traces=recording.descriptions())
 
     # -- snapshots -------------------------------------------------------------------
 
     async def prepare_snapshot(self, client: Client, request: PrepareSnapshot) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             return await self._host.snapshots.prepare(session, request.output, request.switch)
 
     async def add_snapshot_output(self, client: Client, request: AddSnapshotOutput) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             outputs = self._host.snapshots.outputs(session)
             return SnapshotOutputs(outputs=[outputs.add(request.output)])
 
     async def del_snapshot_output(self, client: Client, request: DelSnapshotOutput) -> Message:
-        async with self._changing(client, request.session) as session:
+        async with self._changing(client.peer.uid, request.session) as session:
             self._host.snapshots.outputs(session).remove(request.output)
             return Done()
 
     async def list_snapshot_outputs(self, client: Client, request: ListSnapshotOutputs) -> Message:
-        session = self._session(client, request.session)
+        session = self._session(client.peer.uid, request.session)
         return SnapshotOutputs(outputs=self._host.snapshots.outputs(session).list())
 
     # -- the rest ------------------------------------------------------------------
@@ -350,13 +371,13 @@ class Control:
         self._host.shutdown()
         return Done()
 
-    def _may_manage(self, client: Client, session: Session) -> bool:
-        return self._host.access.may_manage(client.peer.uid, session.uid)
+    def _may_manage(self, uid: int, session: Session) -> bool:
+        return self._host.access.may_manage(uid, session.uid)
 
-    def _session(self, client: Client, name: str) -> Session:
+    def _session(self, uid: int, name: str) -> Session:
         """Return a session by name or id; another user's is as if it were not there."""
-        named = self._host.registry.named(name, client.peer.uid)
-        found = [session for session in named if self._may_manage(client, session)]
+        named = self._host.registry.named(name, uid)
+        found = [session for session in named if self._may_manage(uid, session)]
         if not found:
             raise _not_found(name)
         if len(found) > 1:
@@ -368,9 +389,9 @@ class Control:
         return found[0]
 
     @contextlib.asynccontextmanager
-    async def _changing(self, client: Client, name: str) -> AsyncIterator[Session]:
+    async def _changing(self, uid: int, name: str) -> AsyncIterator[Session]:
         """Give the session to one verb at a time."""
-        session = self._session(client, name)
+        session = self._session(uid, name)
         async with self._host.recording(session).lock:
             # Another may have destroyed it while we waited.
             if session.state == "destroyed":
@@ -388,30 +409,3 @@ def _check_consumed(session: Session) -> None:
 
 def _not_found(name: str) -> CommandError:
     return CommandError(f"session {name!r} not found", "no-such-session")
-
-
-def _check_event(event: EventInfo) -> None:
-    check_pattern(event.pattern)
-    for name in event.exclusions:
-        check_pattern(name)
-    if event.exclusions and "*" not in event.pattern:
-        raise UsageError(f"event pattern {event.pattern} has no *: nothing can be excluded from it")
-    if len(event.exclusions) > _MAX_EXCLUSIONS:
-        raise UsageError(f"{len(event.exclusions)} exclusions: at most {_MAX_EXCLUSIONS}")
-    if event.loglevel_type not in _LOGLEVEL_TYPES or event.loglevel not in _LOGLEVELS:
-        raise UsageError(
-            f"log level {event.loglevel} of type {event.loglevel_type}: levels are 0 to 14, "
-            "types 0 (all), 1 (at least as severe), 2 (exactly)"
-        )
-    if event.filter:
-        compile_filter(event.filter)
-
-
-def _typed(
-    kind: type[_Request], verb: Callable[[Client, _Request], Awaitable[Message | None]]
-) -> Handler:
-    async def handler(client: Client, request: Message) -> Message | None:
-        assert isinstance(request, kind)
-        return await verb(client, request)
-
-    return handler

@@ -10,6 +10,7 @@ import signal
 import socket
 
 from sessiond.access import Access
+from sessiond.actions import Actions, Listeners
 from sessiond.applications import Application
 from sessiond.clients import Clients
 from sessiond.consumers import Consumers
@@ -17,6 +18,7 @@ from sessiond.control import Control
 from sessiond.doorman import Doorman
 from sessiond.holes import HoleJudge
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
+from sessiond.notifiers import Notifiers
 from sessiond.notify import answer
 from sessiond.quota import Limits, QuotaError, Quotas
 from sessiond.reconcile import Reconciler
@@ -25,6 +27,8 @@ from sessiond.registry import Registry, Session
 from sessiond.snapshots import Snapshots
 from sessiond.sockets import Peer, close_all
 from sessiond.spawner import Program, Spawner
+from sessiond.triggering import TriggerVerbs
+from sessiond.triggers import Trigger, Triggers
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.control import AppInfo
 
@@ -68,7 +72,11 @@ class Daemon:
         self._tasks: dict[Application, asyncio.Task[None]] = {}
         self._ending = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
-        self._reconciler = Reconciler(self.registry, self.recording, self._joins)
+        self.triggers = Triggers()
+        self.listeners = Listeners()
+        self._actions = Actions(self.listeners, lambda uid, info: self._control.act(uid, info))
+        self._notifiers = Notifiers(loop, self.triggers, self._watches, self._actions.fired)
+        self._reconciler = Reconciler(self.registry, self.recording, self._joins, self._notifiers)
         self._consumers = Consumers(loop, spawner)
         self.snapshots = Snapshots(self.recording, self._consumers.run)
         self._control = Control(self)
@@ -78,7 +86,7 @@ class Daemon:
             loop,
             control,
             rundir,
-            self._control.handlers(),
+            {**self._control.handlers(), **TriggerVerbs(self).handlers()},
             access.may_control,
             self._holes.found,
         )
@@ -121,8 +129,22 @@ class Daemon:
         self._try_again()
 
     async def settle(self, session: Session) -> list[str]:
-        revision = self.registry.changed()
         concerned = [app for app in self._applications.values() if self._concerns(app, session)]
+        lines = await self._settle(concerned)
+        for app in concerned:
+            problem = app.problem_with(session)
+            if problem:
+                lines.append(f"application {app}: {problem}")
+        return lines
+
+    async def settle_trigger(self, trigger: Trigger) -> list[str]:
+        return await self._settle(
+            [app for app in self._applications.values() if self._watches(app, trigger)]
+        )
+
+    async def _settle(self, concerned: list[Application]) -> list[str]:
+        """Have applications follow the last change; return those that did not, in a line."""
+        revision = self.registry.changed()
         for app in concerned:
             app.wake.set()
         waiting = [asyncio.ensure_future(app.wait_settled(revision)) for app in concerned]
@@ -130,14 +152,11 @@ class Daemon:
             _, late = await asyncio.wait(waiting, timeout=COMMAND_SECONDS)
             for task in late:
                 task.cancel()
-        lines = []
-        for app in concerned:
-            if not app.gone and app.settled < revision:
-                lines.append(f"application {app} {app.delay()}")
-            problem = app.problem_with(session)
-            if problem:
-                lines.append(f"application {app}: {problem}")
-        return lines
+        return [
+            f"application {app} {app.delay()}"
+            for app in concerned
+            if not app.gone and app.settled < revision
+        ]
 
     def slow(self, session: Session) -> list[str]:
         return [
@@ -160,6 +179,9 @@ class Daemon:
 
     def _joins(self, app: Application, session: Session) -> bool:
         return self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
+
+    def _watches(self, app: Application, trigger: Trigger) -> bool:
+        return self.access.may_join(app.peer.uid, trigger.uid, trigger.owner_is_tracer)
 
     def _concerns(self, app: Application, session: Session) -> bool:
         return session.id in app.sessions or self._joins(app, session)
@@ -222,6 +244,7 @@ class Daemon:
         else:
             _log.info("application %s is gone", app)
         app.leave()
+        self._notifiers.forget(app)
         self.quotas.give_back("applications", app.peer.uid)
         if self._applications.get(app.key) is app:
             del self._applications[app.key]
@@ -278,7 +301,9 @@ class Daemon:
             recording.close()
         if released:
             await asyncio.wait(released, timeout=_GOODBYE_SECONDS)
+        await self._actions.close()
         for app in tuple(self._applications.values()):
             self._dismiss(app, "")
+        self._notifiers.close()
         self._clients.close()
         self._consumers.close()

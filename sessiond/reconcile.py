@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 
 from sessiond.applications import AppChannel, Application, AppRule, AppSession
 from sessiond.links import CommandRefusedError
+from sessiond.notifiers import Notifiers
 from sessiond.quota import QuotaError
 from sessiond.recording import Recording
 from sessiond.registry import Channel, Registry, Rule, Session
@@ -51,6 +52,8 @@ class Reconciler:
         The live side of a session.
     joins : callable
         Whether an application belongs into a session.
+    notifiers : Notifiers, optional
+        Keeps them in line with the triggers.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Reconciler:
         registry: Registry,
         recording_of: Callable[[Session], Recording],
         joins: Callable[[Application, Session], bool],
+        notifiers: Notifiers | None = None,
     ) -> None:
+        self._notifiers = notifiers
         self._registry = registry
         self._recording_of = recording_of
         self._joins = joins
@@ -147,6 +152,9 @@ class Reconciler:
             except _Changed:
                 # The verb that changed it has set `wake`: the next round sees the rest.
                 continue
+        if self._notifiers is not None:
+            # After the sessions: what a trigger is to have recorded is being recorded then.
+            await self._notifiers.align(app)
 
     async def _align_session(self, app: Application, session: Session) -> None:
         entry = app.sessions.get(session.id)

@@ -162,6 +162,11 @@ class Wire:
     def closed(self) -> bool:
         return self._closed or self._ended
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for the peer to read."""
+        return self._queued
+
     def send(self, chunk: bytes, fds: Sequence[int] = ()) -> None:
         """Send bytes; the descriptors ride on the first one and stay the caller's."""
         if self.closed:

@@ -542,7 +542,7 @@ APPLICATION_LAYOUTS = {
     10: _ABI_9._replace(event_request=_EVENT_REQUEST_10),
 }
 
-# -- what only a tracer reads and writes: the registry's side has no use for it ------------
+# -- what only a tracer reads, but event notifiers -----------------------------------------
 
 _APP_CONTEXT = Layout(
     "application context",
@@ -656,7 +656,7 @@ _COUNTER_CONF = Layout(
 
 
 class TracerLayouts(NamedTuple):
-    """The messages of one ABI that only the application's side needs."""
+    """The messages of one ABI that our tracer reads, most of which our registry never sends."""
 
     app_context: Layout
     perf_context: Layout

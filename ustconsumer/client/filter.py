@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ustconsumer.abi.bytecode import INSTRUCTIONS, MAX_BYTECODE, MAX_DEPTH
 from ustconsumer.client.filterwords import FilterError, Word, words
 
-__all__ = ["FilterError", "FilterProgram", "compile_filter"]
+__all__ = ["FilterError", "FilterProgram", "compile_capture", "compile_filter"]
 
 #: Parentheses within parentheses.
 _MAX_NESTING = 64
@@ -69,6 +69,16 @@ def compile_filter(text: str) -> FilterProgram:
     return _Compiler(words(text)).program()
 
 
+def compile_capture(text: str) -> FilterProgram:
+    """Return the bytecode that takes a value of an event: ``name[3]``, ``$ctx.vpid``.
+
+    Raises
+    ------
+    FilterError
+    """
+    return _Compiler(words(text)).reference()
+
+
 # -- expressions -------------------------------------------------------------------------
 
 
@@ -111,6 +121,25 @@ class _Compiler:
         if root.kind in ("text", "real"):
             what = "text" if root.kind == "text" else "a real number"
             raise FilterError(f"{what} is no condition: compare it with something", root.at + 1)
+        self._emit("RETURN")
+        whole = bytes(self._code + self._symbols)
+        if len(whole) > MAX_BYTECODE:
+            raise FilterError(f"too long: {len(whole)} bytes of {MAX_BYTECODE}", 1)
+        return FilterProgram(whole, len(self._code))
+
+    def reference(self) -> FilterProgram:
+        """Return the program of an expression that is one field or context."""
+        first = self._take()
+        if first.kind != "name":
+            raise FilterError("the name of a field or a context is wanted", first.at + 1)
+        root, path = self._members(first)
+        if len(path) > 1:
+            # liblttng-ust has no structures in structures to step into.
+            raise FilterError("members of members cannot be captured", first.at + 1)
+        word = self._words[self._next]
+        if word.kind != "end":
+            raise FilterError("one field or context, and nothing else, is wanted", word.at + 1)
+        self._steps(first, root, path)
         self._emit("RETURN")
         whole = bytes(self._code + self._symbols)
         if len(whole) > MAX_BYTECODE:
@@ -209,6 +238,21 @@ class _Compiler:
 
     def _reference(self, first: Word) -> _Operand:
         """Compile ``a.b[1]``, ``$ctx.a``, ``$app.provider:name``."""
+        root, path = self._members(first)
+        if any(indexes for _, indexes in path):
+            self._steps(first, root, path)
+            self._emit("LOAD_FIELD")
+        else:
+            joined = ".".join(member for member, _ in path)
+            if root != "GET_PAYLOAD_ROOT":
+                joined = f"{first.value!s}.{joined}"
+            self._symbol(joined)
+            loads = "LOAD_FIELD_REF" if root == "GET_PAYLOAD_ROOT" else "GET_CONTEXT_REF"
+            self._push(loads, first, b"\xff\xff")
+        return _Operand("reference", first.at)
+
+    def _members(self, first: Word) -> tuple[str, list[tuple[str, list[int]]]]:
+        """Read a reference: the instruction of its root, its members with their indexes."""
         name = str(first.value)
         path = [(name, self._indexes())]
         while self._takes(".") or self._takes("->"):
@@ -226,16 +270,7 @@ class _Compiler:
                 raise FilterError(f"the name of a context is wanted behind {name}.", first.at + 1)
             root = "GET_CONTEXT_ROOT" if name == "$ctx" else "GET_APP_CONTEXT_ROOT"
             del path[0]
-        if any(indexes for _, indexes in path):
-            self._path(first, root, path)
-        else:
-            joined = ".".join(member for member, _ in path)
-            if root != "GET_PAYLOAD_ROOT":
-                joined = f"{name}.{joined}"
-            self._symbol(joined)
-            loads = "LOAD_FIELD_REF" if root == "GET_PAYLOAD_ROOT" else "GET_CONTEXT_REF"
-            self._push(loads, first, b"\xff\xff")
-        return _Operand("reference", first.at)
+        return root, path
 
     def _indexes(self) -> list[int]:
         indexes: list[int] = []
@@ -249,7 +284,8 @@ class _Compiler:
                 raise FilterError("] is missing", self._words[self._next].at + 1)
         return indexes
 
-    def _path(self, first: Word, root: str, path: list[tuple[str, list[int]]]) -> None:
+    def _steps(self, first: Word, root: str, path: list[tuple[str, list[int]]]) -> None:
+        """Emit the way from a root to a member."""
         self._push(root, first)
         for member, indexes in path:
             symbol = self._symbol(member)
@@ -258,7 +294,6 @@ class _Compiler:
             for index in indexes[:1]:
                 self._code.append(_INDEX)
                 self._code += struct.pack("<Q", index)
-        self._emit("LOAD_FIELD")
 
     def _symbol(self, name: str) -> int:
         """Note the name that the next instruction refers to; return where it is."""

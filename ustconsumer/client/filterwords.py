@@ -45,12 +45,15 @@ class FilterError(UsageError):
 
     Attributes
     ----------
+    what : str
+        What is wrong.
     column : int
         Where in the text, from 1 on.
     """
 
     def __init__(self, what: str, column: int):
         super().__init__(f"filter, column {column}: {what}")
+        self.what = what
         self.column = column
 
 

@@ -9,7 +9,7 @@ in `ustconsumer.protocol.notify` and reachable from here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ustconsumer.abi.application import (
     APPLICATION_LAYOUTS,
@@ -17,6 +17,7 @@ from ustconsumer.abi.application import (
     REGISTRATION,
     REGISTRATION_MAGIC,
     RETURN_CODES,
+    TRACER_LAYOUTS,
     CommandNumber,
     SocketType,
 )
@@ -36,6 +37,7 @@ from ustconsumer.protocol.notify import (
 __all__ = [
     "CONTEXTS",
     "NOENT",
+    "NOTIFIERS_SINCE",
     "REGISTRATION_SIZE",
     "REPLY_SIZE",
     "ChannelRequest",
@@ -49,6 +51,7 @@ __all__ = [
     "SocketType",
     "Step",
     "TracepointEntry",
+    "capture",
     "channel",
     "channel_reply",
     "context",
@@ -57,6 +60,8 @@ __all__ = [
     "enum_reply",
     "error_name",
     "event",
+    "event_notifier",
+    "event_notifier_group",
     "event_reply",
     "exclusion",
     "filter_",
@@ -78,6 +83,10 @@ __all__ = [
 
 # Every command this module makes has the same bytes in ABI 8, 9 and 10.
 _LAYOUTS = APPLICATION_LAYOUTS[9]
+_TRACER = TRACER_LAYOUTS[9]
+
+#: ABI from which on programs have event notifiers.
+NOTIFIERS_SINCE = 9
 
 REGISTRATION_SIZE = REGISTRATION.size
 REPLY_SIZE = _LAYOUTS.reply.size
@@ -187,6 +196,12 @@ def _command(name: str, handle: int, number: int, payload: bytes = b"", *more: S
     return Command(name, handle, number, tuple(steps))
 
 
+def _two_phases(name: str, handle: int, number: int, payload: bytes, step: Step) -> Command:
+    """Return a command that is answered before and after what follows it."""
+    first = _command(name, handle, number, payload)
+    return first._replace(steps=(*first.steps, step._replace(reply=True)))
+
+
 def tracer_version() -> Command:
     """Ask for the version of liblttng-ust: see `reply_version`."""
     return _command("TRACER_VERSION", _ROOT, CommandNumber.TRACER_VERSION)
@@ -270,14 +285,48 @@ def event(channel_handle: int, pattern: str, loglevel_type: int = 0, loglevel: i
 
     ``loglevel_type`` 0 all, 1 at least as severe as ``loglevel``, 2 exactly that.
     """
-    payload = _LAYOUTS.event.pack(
-        {
-            "name": _name(pattern),
-            "loglevel_type": loglevel_type,
-            "loglevel": loglevel if loglevel_type else -1,
-        }
-    )
+    payload = _LAYOUTS.event.pack(_matching(pattern, loglevel_type, loglevel))
     return _command("EVENT", channel_handle, CommandNumber.EVENT, payload)
+
+
+def event_notifier_group(pipe_fd: int) -> Command:
+    """Create a group of event notifiers that write to a pipe; its handle is ``ret_val``."""
+    return _two_phases(
+        "EVENT_NOTIFIER_GROUP_CREATE",
+        _ROOT,
+        CommandNumber.EVENT_NOTIFIER_GROUP_CREATE,
+        b"",
+        Step(_CARRIER, (pipe_fd,)),
+    )
+
+
+def event_notifier(
+    group_handle: int, token: int, pattern: str, loglevel_type: int = 0, loglevel: int = -1
+) -> Command:
+    """Create an event notifier, disabled; its handle is ``ret_val``.
+
+    ``token`` comes back in each of its notifications; the rest is as in `event`.
+    """
+    layout = _TRACER.event_notifier
+    wanted = {**_matching(pattern, loglevel_type, loglevel), "token": token}
+    return _two_phases(
+        "EVENT_NOTIFIER_CREATE",
+        group_handle,
+        CommandNumber.EVENT_NOTIFIER_CREATE,
+        _TRACER.event_notifier_length.pack({"length": layout.size}),
+        Step(layout.pack(wanted)),
+    )
+
+
+def capture(notifier_handle: int, bytecode: bytes, reloc: int, seqnum: int) -> Command:
+    """Have an event notifier send a value; ``seqnum`` counts them from 0."""
+    return _two_phases(
+        "CAPTURE",
+        notifier_handle,
+        CommandNumber.CAPTURE,
+        _bytecode(bytecode, reloc, seqnum),
+        Step(bytecode),
+    )
 
 
 def exclusion(event_handle: int, names: Sequence[str]) -> Command:
@@ -297,11 +346,7 @@ def exclusion(event_handle: int, names: Sequence[str]) -> Command:
 
 def filter_(event_handle: int, bytecode: bytes, reloc: int, seqnum: int = 0) -> Command:
     """Set the filter of an event rule: instructions, then symbols from ``reloc`` on."""
-    if not 0 < len(bytecode) <= _MAX_BYTECODE or not 0 <= reloc <= len(bytecode):
-        raise LocalProtocolError(f"bytecode of {len(bytecode)} bytes, symbols at {reloc}")
-    payload = _LAYOUTS.bytecode.pack(
-        {"length": len(bytecode), "reloc_offset": reloc, "seqnum": seqnum}
-    )
+    payload = _bytecode(bytecode, reloc, seqnum)
     return _command("FILTER", event_handle, CommandNumber.FILTER, payload, Step(bytecode))
 
 
@@ -313,6 +358,24 @@ def tracepoint_list() -> Command:
 def tracepoint_list_get(handle: int) -> Command:
     """Ask for the next entry of a list: see `tracepoint_entry`."""
     return _command("TRACEPOINT_LIST_GET", handle, CommandNumber.TRACEPOINT_LIST_GET)
+
+
+def _matching(pattern: str, loglevel_type: int, loglevel: int) -> dict[str, Any]:
+    """Return what an event must be like, to be packed."""
+    return {
+        "name": _name(pattern),
+        "loglevel_type": loglevel_type,
+        "loglevel": loglevel if loglevel_type else -1,
+    }
+
+
+def _bytecode(bytecode: bytes, reloc: int, seqnum: int) -> bytes:
+    """Return the head of bytecode that follows."""
+    if not 0 < len(bytecode) <= _MAX_BYTECODE or not 0 <= reloc <= len(bytecode):
+        raise LocalProtocolError(f"bytecode of {len(bytecode)} bytes, symbols at {reloc}")
+    return _LAYOUTS.bytecode.pack(
+        {"length": len(bytecode), "reloc_offset": reloc, "seqnum": seqnum}
+    )
 
 
 def _name(value: str) -> bytes:

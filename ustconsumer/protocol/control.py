@@ -439,7 +439,7 @@ class TriggerInfo(msgspec.Struct, kw_only=True):
     #: whose it is; events are those that a session of this user could record
     uid: int
     event: EventInfo
-    #: expressions, see `ustconsumer.client.capture`
+    #: expressions, see `ustconsumer.client.filter`
     captures: list[str]
     actions: list[TriggerAction]
     #: times its condition was met
