@@ -17,6 +17,7 @@ from sessiond.declarations import (
 )
 from sessiond.owners import Owner, Process
 from sessiond.registry import Session
+from sessiond.shmpath import MetadataText
 from ustconsumer.ctf.metadata import (
     ProcessDescription,
     TraceDescription,
@@ -57,9 +58,26 @@ class TraceMetadata:
 
     Every application of a uid registers its own events: equal ones have one id and
     one declaration. An odd or hostile definition is refused and leaves no trace.
+
+    Parameters
+    ----------
+    text : MetadataText, optional
+        Gets everything too, before whoever asked has an answer; owned.
+
+    Raises
+    ------
+    OSError
+        The text cannot be written.
     """
 
-    def __init__(self, session: Session, owner: Owner, trace_uuid: uuid.UUID) -> None:
+    def __init__(
+        self,
+        session: Session,
+        owner: Owner,
+        trace_uuid: uuid.UUID,
+        text: MetadataText | None = None,
+    ) -> None:
+        self._text = text
         major, minor, patch = (int(part) for part in owner.tracer.split(".")[:3])
         process = owner.process
         header = trace_header(
@@ -81,9 +99,13 @@ class TraceMetadata:
             # Born 0777: a reader of another uid could reopen its descriptor for writing.
             os.fchmod(fd, 0o600)
             self._log = MetadataLogWriter(fd)
+            if text is not None:
+                text.append(header)
             self._log.append(header)
         except BaseException:
             os.close(fd)
+            if text is not None:
+                text.close()
             raise
         self._classes: dict[int, _StreamClass] = {}
         self._enumerations: dict[tuple[str, tuple[EnumEntry, ...]], int] = {}
@@ -144,7 +166,7 @@ class TraceMetadata:
             text = stream_block(channel, contexts, self._entries)
             self._check_room(text)
             waiting = "".join(known.waiting)
-            self._log.append(text + waiting)
+            self._publish(text + waiting)
             self._waiting -= len(waiting)
             known.waiting.clear()
             known.contexts = contexts
@@ -160,7 +182,11 @@ class TraceMetadata:
         """
         for channel in channels:
             if self._class(channel).contexts is None:
-                self.stream_class(channel, ())
+                try:
+                    self.stream_class(channel, ())
+                except DeclarationRefusedError:
+                    # No room on the disk of the files: those who read on need it all the same.
+                    self._log.append(stream_block(channel, (), self._entries))
 
     def enumeration(self, name: str, entries: tuple[EnumEntry, ...]) -> int:
         """Return the id of an enumeration; it is written where a field uses it.
@@ -195,12 +221,24 @@ class TraceMetadata:
     def close(self) -> None:
         """Let go of the text; readers keep theirs."""
         self._log.close()
+        if self._text is not None:
+            self._text.close()
 
     def _class(self, channel: int) -> _StreamClass:
         return self._classes.setdefault(channel, _StreamClass())
 
     def _append(self, text: str) -> None:
         self._check_room(text)
+        self._publish(text)
+
+    def _publish(self, text: str) -> None:
+        if self._text is not None:
+            try:
+                self._text.append(text)
+            except OSError as error:
+                raise DeclarationRefusedError(
+                    f"the trace's metadata file: {error.strerror}", error.errno or errno.EIO
+                ) from None
         self._log.append(text)
 
     def _check_room(self, text: str) -> None:

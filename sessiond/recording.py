@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Iterator
 
 from sessiond.endings import Endings
@@ -14,9 +15,11 @@ from sessiond.owners import Owner
 from sessiond.past import PastTraces
 from sessiond.quota import QuotaError, Quotas
 from sessiond.registry import Session
+from sessiond.shmpath import SessionFiles
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
 from sessiond.traces import Stream, Trace, WakePipe
+from ustconsumer.errors import RingBufferError
 from ustconsumer.protocol.control import (
     MAX_COUNT,
     ConsumerInfo,
@@ -43,6 +46,7 @@ class Recording:
 
     def __init__(self, session: Session, quotas: Quotas | None = None) -> None:
         self.session = session
+        self._files = SessionFiles(session) if session.shm_path else None
         self.snapshot_outputs = SnapshotOutputs(session)
         self._quotas = quotas or Quotas()
         self.pipe = WakePipe()
@@ -106,7 +110,7 @@ class Recording:
             _log.error("session %s: no buffers: %s", self.session.name, done.exception())
 
     async def _make(self, owner: Owner) -> Trace:
-        trace = Trace(self.session, owner, self._path(owner), self._next_stream)
+        trace = self._new_trace(owner)
         self._next_stream += len(self.session.channels) * trace.cpus
         try:
             self._take_memory(owner.uid, trace.size)
@@ -132,6 +136,24 @@ class Recording:
         if self.lease is not None:
             await self.lease.wait_ready(trace)
         return trace
+
+    def _new_trace(self, owner: Owner) -> Trace:
+        """Return a trace without memory; `OSError`, `RingBufferError` if its files cannot be."""
+        if self._files is None:
+            return Trace(self.session, owner, self._path(owner), self._next_stream)
+        if owner.uid != os.geteuid():
+            raise RingBufferError(
+                f"its buffers are files, for programs of uid {os.geteuid()} only: files can be cut "
+                "off by whoever writes them, and this program is of uid "
+                f"{owner.uid}"
+            )
+        path = self._path(owner)
+        try:
+            files = self._files.trace(path)
+            return Trace(self.session, owner, path, self._next_stream, files)
+        except BaseException:
+            self._paths.discard(path)
+            raise
 
     def _take_memory(self, uid: int, size: int) -> None:
         """Take memory of a uid's quota; who runs comes before who has ended."""
@@ -333,4 +355,6 @@ class Recording:
             subscription.push_end()
         for trace in self.traces.values():
             self._let_go(trace)
+        if self._files is not None:
+            self._files.close()
         self.pipe.close()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from sessiond.metadata import TraceMetadata
 from sessiond.owners import Owner
 from sessiond.registry import Channel, Session
+from sessiond.shmpath import TraceFiles
 from sessiond.sockets import close_all
 from ustconsumer._native import atomics
 from ustconsumer._native.ring import Ring
@@ -121,12 +122,30 @@ class Stream:
     channel: Channel
     geometry: Geometry
     fd: int
+    #: a file has a name, and can be cut off by whoever has the registry's uid
+    is_file: bool = False
+
+    def map(self, length: int = 0, access: int = mmap.ACCESS_WRITE) -> mmap.mmap:
+        """Return the memory, or so much of its beginning.
+
+        Raises
+        ------
+        RingBufferError
+            It is a file that somebody has cut off: to touch it would be our end.
+        """
+        if self.is_file and os.fstat(self.fd).st_size < self.geometry.file_size:
+            raise RingBufferError(
+                f"the file of stream {self.channel.name}_{self.cpu} was cut off: what is in it "
+                "is lost"
+            )
+        return mmap.mmap(self.fd, length or self.geometry.file_size, access=access)
 
     def info(self, trace: str) -> StreamInfo:
         """Sample the counters the tracer keeps in the shared memory."""
         places = self.geometry.places()
         # All of them are in the control block, which is in the first page.
-        with mmap.mmap(self.fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ) as control:
+        produced = consumed = full = wrap = big = 0
+        with contextlib.suppress(RingBufferError), self.map(_PAGE, mmap.ACCESS_READ) as control:
             produced, consumed, full, wrap, big = (
                 atomics.load_u64(control, places[name]) for name in _SAMPLED
             )
@@ -179,9 +198,23 @@ class Trace:
         Below the session's output.
     first_stream : int
         Id of its first stream; they follow each other.
+    files : TraceFiles, optional
+        Where its buffers are files; owned.
+
+    Raises
+    ------
+    OSError
+        Its metadata file cannot be written.
     """
 
-    def __init__(self, session: Session, owner: Owner, path: str, first_stream: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        owner: Owner,
+        path: str,
+        first_stream: int,
+        files: TraceFiles | None = None,
+    ) -> None:
         self.session = session
         self.owner = owner
         self.uid = owner.uid
@@ -197,7 +230,13 @@ class Trace:
         self._users = 0
         self._gone = False
         self._first_stream = first_stream
-        self.metadata = TraceMetadata(session, owner, self.uuid)
+        self._files = files
+        try:
+            text = None if files is None else files.metadata()
+            self.metadata = TraceMetadata(session, owner, self.uuid, text)
+        except BaseException:
+            self._remove_files()
+            raise
 
     @property
     def streams(self) -> Iterator[Stream]:
@@ -231,8 +270,10 @@ class Trace:
                 )
                 entry = made[channel.id] = TraceChannel(channel, blob)
                 for cpu in range(self.cpus):
-                    fd = create_memory(geometry, f"ust-{channel.name}_{cpu}"[:200])
-                    entry.streams.append(Stream(number, cpu, channel, geometry, fd))
+                    fd = self._create_memory(geometry, f"{channel.name}_{cpu}")
+                    entry.streams.append(
+                        Stream(number, cpu, channel, geometry, fd, self._files is not None)
+                    )
                     if fd >= enough:
                         raise RingBufferError("no file descriptors left for buffers")
                     self._initialise(entry.streams[-1])
@@ -242,8 +283,13 @@ class Trace:
             raise
         self.channels = made
 
+    def _create_memory(self, geometry: Geometry, name: str) -> int:
+        if self._files is not None:
+            return self._files.create_memory(geometry, name)
+        return create_memory(geometry, f"ust-{name}"[:200])
+
     def _initialise(self, stream: Stream) -> None:
-        with mmap.mmap(stream.fd, stream.geometry.file_size) as memory:
+        with stream.map() as memory:
             initialise(
                 memory,
                 stream.geometry,
@@ -263,7 +309,7 @@ class Trace:
         for stream in self.streams:
             at = stream.geometry.places()["record_disabled"]
             # The word is in the control block, which is in the first page.
-            with mmap.mmap(stream.fd, _PAGE) as control:
+            with contextlib.suppress(RingBufferError), stream.map(_PAGE) as control:
                 atomics.store_u32(control, at, int(paused))
 
     def switch(self, final: bool, channels: Collection[int] | None = None) -> None:
@@ -279,7 +325,7 @@ class Trace:
         for stream in self.streams:
             if channels is not None and stream.channel.id not in channels:
                 continue
-            with mmap.mmap(stream.fd, stream.geometry.file_size) as memory:
+            with contextlib.suppress(RingBufferError), stream.map() as memory:
                 ring = Ring(
                     memory,
                     stream.geometry.places(),
@@ -326,3 +372,8 @@ class Trace:
             self._gone = True
             close_all([stream.fd for stream in self.streams])
             self.metadata.close()
+            self._remove_files()
+
+    def _remove_files(self) -> None:
+        if self._files is not None:
+            self._files.remove()
