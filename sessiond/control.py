@@ -131,7 +131,8 @@ class Control:
 
     async def create(self, client: Client, request: CreateSession) -> Message:
         check_session_name(request.name)
-        check_output(request.output)
+        if request.output or not request.snapshot:
+            check_output(request.output)
         peer = client.peer
         session = Session(
             name=request.name,

@@ -80,7 +80,9 @@ class SnapshotOutputs:
         elif known.path:
             base = known
         else:
-            base = SnapshotOutput(path=self._session.output, name="snapshot-0")
+            # One in snapshot mode had its output as its own, until that was removed.
+            path = "" if self._session.snapshot else self._session.output
+            base = SnapshotOutput(path=path, name="snapshot-0")
         if not base.path:
             raise CommandError(
                 f"session {self._session.name} has no snapshot output: add one with "

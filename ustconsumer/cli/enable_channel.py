@@ -27,6 +27,9 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     options = channel_options(arguments)
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
+        if arguments.mode is None and session.info().snapshot:
+            arguments.mode = "overwrite"
+            options = channel_options(arguments)
         for name in arguments.channels:
             for line in session.enable_channel(name, options):
                 context.warn(line)

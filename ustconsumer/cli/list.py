@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     lines = ["Available recording sessions:"]
     for number, info in enumerate(sessions, 1):
         lines.append(f"  {number}) {info.name} [{shown_state(info)}]")
-        lines += [f"    Trace output: {info.output}", ""]
+        lines += [] if info.snapshot else [f"    Trace output: {info.output}"]
+        lines.append("")
     lines.append("Use drtrace list <session_name> for more details")
     context.say("\n".join(lines))

@@ -25,6 +25,9 @@ __all__ = ["run"]
 _FAILED, _UNDEFINED, _FATAL, _WARNING = 1, 2, 3, 4
 _WITH_VALUE = ("--rundir", "--group")
 _PROGRAM = "drtrace"
+_MODULE = str.maketrans("- ", "__")
+#: First words of verbs of two words.
+_GROUPS = {name.split()[0] for name in VERBS if " " in name}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +60,15 @@ def run(argv: list[str]) -> int:
     if name == "help":
         name, rest = _split(rest)
         rest = [*rest, "--help"]
+    if name in _GROUPS:
+        action, rest = _split(rest)
+        if action is None and {"-h", "--help"} & {*rest}:
+            print(_actions(name))
+            return 0
+        if action is None:
+            print(f"Error: {name}: say what to do: see `{_PROGRAM} {name} --help`", file=sys.stderr)
+            return _FAILED
+        name = f"{name} {action}"
     if name is not None and name not in VERBS:
         shown = " ".join(name.split())
         if not {"-q", "--quiet"} & {*rest}:
@@ -110,7 +122,7 @@ def _split(argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
-    module = importlib.import_module(f"ustconsumer.cli.{name.replace('-', '_')}")
+    module = importlib.import_module(f"ustconsumer.cli.{name.translate(_MODULE)}")
     parser = _Parser(
         prog=f"{_PROGRAM} {name}",
         description=f"{verb.summary}.",
@@ -187,5 +199,16 @@ def _commands() -> str:
         if verb.section != section:
             section = verb.section
             lines += ["", f"{section}:"]
-        lines.append(f"  {name:<16}{verb.summary}")
+        lines.append(_row(name, verb))
     return "\n".join([*lines[1:], "", f"`{_PROGRAM} COMMAND --help` shows the help of a command."])
+
+
+def _actions(group: str) -> str:
+    """Return the help of the verbs that begin with a word."""
+    rows = [_row(name, verb) for name, verb in VERBS.items() if name.startswith(f"{group} ")]
+    usage = f"usage: {_PROGRAM} {group} ACTION [OPTIONS]"
+    return "\n".join([usage, "", *rows, "", f"`{_PROGRAM} {group} ACTION --help` shows more."])
+
+
+def _row(name: str, verb: Verb) -> str:
+    return f"  {name:<22}{verb.summary}"

@@ -19,14 +19,19 @@ _LEVEL_RELATIONS = {1: "<=", 2: "=="}
 
 
 def shown_state(info: SessionInfo) -> str:
-    """Return "active" or "inactive": LTTng has no other word for a session never started."""
-    return "active" if info.state == "active" else "inactive"
+    """Return "active", "paused", or "inactive": LTTng's word also for one never started."""
+    state = info.state if info.state in ("active", "paused") else "inactive"
+    return f"{state} snapshot" if info.snapshot else state
 
 
 def describe_session(info: SessionInfo) -> str:
     """Return the details of a session, many lines."""
     lines = [f"Recording session {info.name}: [{shown_state(info)}]"]
-    lines += [f"    Trace output: {info.output}", ""]
+    if not info.snapshot:
+        lines.append(f"    Trace output: {info.output}")
+    if info.shm_path:
+        lines.append(f"    Buffer files: {info.shm_path}")
+    lines.append("")
     lines += [f"    Consumer:     {_consumer(info)}", f"    Processes:    {len(info.processes)}"]
     lines += _written(info)
     for label, texts in (("Slow", info.slow), ("Problem", info.problems)):

@@ -7,7 +7,7 @@ __all__ = ["VERBS", "Verb"]
 
 
 class Verb:
-    """A verb lives in the module of its name, with ``_`` for ``-``.
+    """A verb lives in the module of its name, with ``_`` for ``-`` and for a space.
 
     The module has ``configure(parser)``, which adds its options, and
     ``run(arguments, context)``, which returns an exit status or ``None`` for success.
@@ -36,7 +36,12 @@ VERBS = {
     "enable-event": Verb("Recording event rules", "Create recording event rules"),
     "start": Verb("Control", "Start a recording session"),
     "stop": Verb("Control", "Stop a recording session"),
+    "pause": Verb("Control", "Pause a recording session until it is started again"),
     "consume": Verb("Control", "Start a consumer for a recording session that has none"),
+    "snapshot record": Verb("Snapshots", "Write what is in the buffers of a recording session"),
+    "snapshot add-output": Verb("Snapshots", "Say where snapshots of a recording session go"),
+    "snapshot list-output": Verb("Snapshots", "Show where snapshots of a recording session go"),
+    "snapshot del-output": Verb("Snapshots", "Remove the snapshot output of a recording session"),
     "list": Verb("Status", "List recording sessions"),
     "status": Verb("Status", "Show the status of the current recording session"),
     "apps": Verb("Status", "List registered programs, and why one is not traced"),

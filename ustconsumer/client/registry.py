@@ -54,7 +54,8 @@ class Registry:
         name : str
             May not contain ``/``.
         output : path
-            Made absolute; created by the consumer when there is something to write.
+            Made absolute; created by the consumer when there is something to write. Empty, for
+            a snapshot session only: snapshots have to name a directory.
         snapshot : bool
             Write nothing until `Session.snapshot`; channels overwrite by default.
         shm_path : path, optional
@@ -67,7 +68,7 @@ class Registry:
         """
         request = CreateSession(
             name=name,
-            output=os.path.abspath(output),
+            output="" if output == "" else os.path.abspath(output),
             snapshot=snapshot,
             shm_path="" if shm_path is None else os.path.abspath(shm_path),
         )

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace snapshot add-output``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_session
+from ustconsumer.cli.places import local_path, shown_output
+from ustconsumer.cli.values import size
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="DIR", help="directory of the session's snapshots")
+    add_session(parser)
+    parser.add_argument(
+        "--name",
+        default="",
+        help="first part of the names of its snapshots (default: snapshot-ID)",
+    )
+    parser.add_argument(
+        "-m",
+        "--max-size",
+        type=size,
+        default=0,
+        metavar="SIZE",
+        help="bytes of packets in one snapshot at most, the newest; k/M/G allowed (default: all)",
+    )
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    path = local_path(arguments.output)
+    with context.connect() as registry:
+        session = registry.session(current.choose(arguments.session, context.rundir))
+        output = session.add_snapshot_output(path, name=arguments.name, max_size=arguments.max_size)
+    context.say(f"Snapshot output successfully added for session {session.name}")
+    context.say(f"  {shown_output(output)}")
+    context.dump(output)
