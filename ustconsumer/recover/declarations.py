@@ -15,7 +15,7 @@ from ustconsumer.errors import DecodeError
 __all__ = ["WholeText", "read_text", "whole_text"]
 
 #: Where one of the tracer's declarations ends and another begins.
-_BETWEEN = re.compile(rb"(?<=;\n)(?=[^\s}])")
+_BETWEEN = re.compile(rb";\n+(?=[^\s}])")
 
 
 class WholeText(NamedTuple):
@@ -73,7 +73,7 @@ def _good(raw: bytes) -> tuple[int, str]:
     declarations = Declarations()
     good = at = 0
     text = raw.partition(b"\0")[0]
-    ends = [match.start() for match in _BETWEEN.finditer(text)]
+    ends = [match.end() for match in _BETWEEN.finditer(text)]
     for end in [*ends, len(text)]:
         try:
             declarations.add(text[at:end])

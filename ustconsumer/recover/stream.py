@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ustconsumer._native.observer import OBSERVE_OPEN, OBSERVE_OVERTAKEN, ObservedRing
 from ustconsumer.consumer.observer import oldest_position
+from ustconsumer.recover.spare import SparePacket, spare_packet
 from ustconsumer.recover.walk import RecordWalk
 from ustconsumer.ringbuffer.geometry import Geometry
 
@@ -48,15 +49,47 @@ class _Reader:
     """Takes packets out of a copy of a stream's memory, by time."""
 
     def __init__(
-        self, ring: ObservedRing, geometry: Geometry, walk: RecordWalk, findings: Findings
+        self,
+        ring: ObservedRing,
+        geometry: Geometry,
+        spare: SparePacket | None,
+        walk: RecordWalk,
+        findings: Findings,
     ) -> None:
         self._ring = ring
+        self._spare = spare
         self._geometry = geometry
         self._walk = walk
         self._findings = findings
         self._header = geometry.layout.packet
         self._ended = 0
         self._discarded = 0
+
+    def older(self, position: int, following: int | None) -> bytes | None:
+        """Return what a reader's page has of before the packets in the buffer, None if nothing.
+
+        Parameters
+        ----------
+        position : int
+            Of the oldest one in the buffer.
+        following : int or None
+            When that begins, as far as that is known.
+        """
+        if self._spare is None:
+            return None
+        before = self._spare.sequence * self._geometry.subbuf_size
+        if before >= position:
+            return None
+        packet = bytearray(self._spare.raw)
+        if not self._fit(packet, before, True, False, following):
+            return None
+        self._findings.packets += 1
+        return bytes(packet)
+
+    def _on_spare(self, position: int) -> bytes | None:
+        if self._spare is None or self._spare.sequence * self._geometry.subbuf_size != position:
+            return None
+        return self._spare.raw
 
     def packet(self, position: int, newest: bool, following: int | None) -> bytes | None:
         """Return the packet at a position, None if it cannot be had.
@@ -70,7 +103,7 @@ class _Reader:
         """
         # It remembers losses of later packets.
         self._ring.restart()
-        raw, whole = self._ring.take(position), True
+        raw, whole = self._ring.take(position) or self._on_spare(position), True
         if raw is None and self._ring.status == OBSERVE_OPEN:
             raw, whole = self._ring.take_open(position, _LATEST), False
         if raw is None:
@@ -145,7 +178,7 @@ def recovered_packets(
     """Yield the packets that are left in a stream's memory, by time, each readable.
 
     Those that a consumer has taken already are among them, as long as nothing was written
-    over them; so is what a reader held when it died.
+    over them; so is what a reader has on its own page, which may be older than all others.
 
     Parameters
     ----------
@@ -160,9 +193,16 @@ def recovered_packets(
     """
     ring = ObservedRing(memory, geometry.places(), uuid=uuid, stream_id=stream_id)
     try:
-        reader = _Reader(ring, geometry, walk, findings)
+        spare = None
+        if ring.positions()[1] == produced:
+            # Nobody reserved anything while it was copied: the reader's page is no writer's.
+            spare = spare_packet(memory, geometry, uuid=uuid, stream_id=stream_id)
+        reader = _Reader(ring, geometry, spare, walk, findings)
         head = geometry.subbuf_trunc(produced)
         position = oldest_position(produced, geometry)
+        older = reader.older(position, ring.begins(position))
+        if older is not None:
+            yield older
         while True:
             following = None
             if position != head:

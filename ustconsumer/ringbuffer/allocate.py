@@ -187,7 +187,8 @@ def crash_record(geometry: Geometry) -> dict[str, Any]:
         "offset_consumed_offset": layout.control.offset("consumed"),
         "offset_commit_hot_array": geometry.hot,
         "offset_commit_hot_seq": layout.hot.offset("seq"),
-        "offset_buf_wsb_array": geometry.wsb,
+        # As in C: 32 bits have no room for the places in a buffer of more than 4 GiB.
+        "offset_buf_wsb_array": geometry.wsb & 0xFFFFFFFF,
         "offset_buf_wsb_id": 0,
         "offset_sb_array": geometry.array,
         "offset_sb_array_shmp_offset": layout.word,
