@@ -166,13 +166,10 @@ class Control:
 
     async def start(self, client: Client, request: StartSession) -> Message:
         async with self._changing(client.peer.uid, request.session) as session:
-            if not session.channels:
-                raise CommandError(
-                    f"session {session.name} has no channel: enable an event or a channel first"
-                )
             return Done(warnings=await self._begin(session))
 
     async def _begin(self, session: Session) -> list[str]:
+        _check_channels(session)
         session.step("start")
         self._host.recording(session).set_paused(False)
         return await self._host.settle(session)
@@ -194,6 +191,7 @@ class Control:
             if action.kind == "stop":
                 await self.finish(session)
                 return
+            _check_channels(session)
             recording = self._host.recording(session)
             if recording.lease is None and not session.snapshot and session.state != "active":
                 await self._host.start_consumer(recording, Program("disk"))
@@ -398,6 +396,13 @@ class Control:
             if session.state == "destroyed":
                 raise _not_found(name)
             yield session
+
+
+def _check_channels(session: Session) -> None:
+    if not session.channels:
+        raise CommandError(
+            f"session {session.name} has no channel: enable an event or a channel first"
+        )
 
 
 def _check_consumed(session: Session) -> None:

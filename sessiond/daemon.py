@@ -288,6 +288,8 @@ class Daemon:
         """Drain and close: what was recorded is on disk before we go."""
         self._doorman.close()
         self._clients.stop_listening()
+        self._notifiers.close()
+        await self._actions.close()
         finished = (self._control.finish_if_active(session) for session in self.registry)
         for lines in await asyncio.gather(*finished):
             for line in lines:
@@ -301,9 +303,7 @@ class Daemon:
             recording.close()
         if released:
             await asyncio.wait(released, timeout=_GOODBYE_SECONDS)
-        await self._actions.close()
         for app in tuple(self._applications.values()):
             self._dismiss(app, "")
-        self._notifiers.close()
         self._clients.close()
         self._consumers.close()

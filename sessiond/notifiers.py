@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -14,8 +13,9 @@ from sessiond.applications import Application
 from sessiond.links import CommandRefusedError
 from sessiond.sockets import close_all
 from sessiond.triggers import Trigger, Triggers
+from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol import application as codec
-from ustconsumer.protocol.notifications import NotificationDecoder
+from ustconsumer.protocol.notifications import NotificationDecoder, captured
 
 __all__ = ["Notifiers"]
 
@@ -25,7 +25,7 @@ _log = logging.getLogger("sessiond")
 _CHUNK = 1 << 16
 _PAUSE_SECONDS = 0.01
 
-#: Told of each time that a condition was met, and of what is wrong with a notification.
+#: Told of each time that a condition was met, with what was captured.
 Fired = Callable[[Application, Trigger, list[Any]], None]
 
 
@@ -37,10 +37,10 @@ class _AppNotifiers:
         self.pipe = -1
         self.decoder = NotificationDecoder()
         self.handles: dict[Trigger, int] = {}
-        #: Also of triggers that were removed: it may have reported before it heard of that.
+        #: those that it has now
         self.by_token: dict[int, Trigger] = {}
-        #: it made no sense, and is heard no more
-        self.deaf = False
+        #: the highest token it was ever given
+        self.last_token = 0
 
 
 class Notifiers:
@@ -67,7 +67,6 @@ class Notifiers:
         self._joins = joins
         self._fired = fired
         self._apps: dict[Application, _AppNotifiers] = {}
-        self._tokens = itertools.count(1)
 
     async def align(self, app: Application) -> None:
         """Send commands until an application has the notifiers it should have."""
@@ -79,6 +78,8 @@ class Notifiers:
                 if handle >= 0:
                     for command in (codec.disable(handle), codec.release(handle)):
                         await self._try(app, trigger, command)
+                for token in [key for key, each in mine.by_token.items() if each is trigger]:
+                    del mine.by_token[token]
         for trigger in self._triggers:
             if not self._joins(app, trigger) or (mine is not None and trigger in mine.handles):
                 continue
@@ -96,12 +97,11 @@ class Notifiers:
             if mine.group < 0:
                 mine.group = await self._open(app, mine)
             event = trigger.event
-            token = next(self._tokens)
+            token = mine.last_token = mine.last_token + 1
             mine.by_token[token] = trigger
+            levels = event.loglevel_type, event.loglevel
             made = await app.command.run(
-                codec.event_notifier(
-                    mine.group, token, event.pattern, event.loglevel_type, event.loglevel
-                )
+                codec.event_notifier(mine.group, token, event.pattern, *levels)
             )
             handle = made.ret_val
             if event.filter:
@@ -114,17 +114,26 @@ class Notifiers:
         except CommandRefusedError as error:
             _log.warning("application %s: trigger %s: %s", app, trigger.name, error)
             trigger.problem(f"application {app}: {error}")
+        except OSError as error:
+            # No descriptors for a pipe: at the next change again.
+            trigger.problem(f"application {app}: the registry cannot listen: {error.strerror}")
+            del mine.handles[trigger]
+            return
         mine.handles[trigger] = handle
 
     async def _open(self, app: Application, mine: _AppNotifiers) -> int:
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        both = -1
         try:
-            made = await app.command.run(codec.event_notifier_group(writing))
+            # A C program that writes to a pipe nobody reads dies of SIGPIPE: liblttng-ust does
+            # not guard against that. So it gets a reader of its own with it.
+            both = os.open(f"/proc/self/fd/{writing}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            made = await app.command.run(codec.event_notifier_group(both))
         except BaseException:
             os.close(reading)
             raise
         finally:
-            os.close(writing)
+            close_all([writing, both])
         if self._apps.get(app) is not mine:
             # It went away meanwhile.
             os.close(reading)
@@ -170,25 +179,29 @@ class Notifiers:
             chunk = os.read(mine.pipe, _CHUNK)
         except BlockingIOError:
             return 0
-        if not chunk:
-            self._close(mine)
-            return 0
-        for notification in mine.decoder.feed(chunk):
-            trigger = mine.by_token.get(notification.token)
-            if trigger is None:
-                _log.warning("application %s: its event notifiers make no sense", app)
-                for each in mine.handles:
-                    each.problem(f"application {app} reported nonsense: it is heard no more")
-                self._close(mine)
-                break
-            if trigger.removed:
-                continue
-            captures = notification.captures
-            if captures is None or len(captures) != len(trigger.captures):
+        try:
+            for token, raw in mine.decoder.feed(chunk):
+                self._notified(app, mine, token, raw)
+        except RemoteProtocolError as error:
+            _log.warning("application %s: its event notifiers make no sense: %s", app, error)
+            for trigger in mine.handles:
                 trigger.lost += 1
-                captures = [None] * len(trigger.captures)
-            self._fired(app, trigger, captures)
+                trigger.problem(f"application {app} is heard no more: it wrote a {error}")
+            self._close(mine)
         return len(chunk)
+
+    def _notified(self, app: Application, mine: _AppNotifiers, token: int, raw: bytes) -> None:
+        trigger = mine.by_token.get(token)
+        if trigger is None:
+            if not 0 < token <= mine.last_token:
+                raise RemoteProtocolError(f"notification with token {token}, which it never got")
+            return  # of a trigger that was removed
+        try:
+            values = captured(raw, len(trigger.captures))
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"notification with {error}") from None
+        if not trigger.removed:
+            self._fired(app, trigger, values)
 
     @staticmethod
     async def _try(app: Application, trigger: Trigger, command: codec.Command) -> None:

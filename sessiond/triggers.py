@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import cached_property
 
 import msgspec
 
-from ustconsumer.client.filter import FilterProgram, compile_capture, compile_filter
+from ustconsumer.client.capture import compile_capture
+from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import EventInfo, TriggerAction, TriggerInfo
 
@@ -132,13 +134,15 @@ class Triggers:
 
     def __init__(self) -> None:
         self._triggers: dict[tuple[int, str], Trigger] = {}
+        self._numbers = itertools.count()
 
     def new_name(self, uid: int) -> str:
-        """Return a name that a user has not given to any trigger."""
-        number = 0
-        while (uid, f"trigger{number}") in self._triggers:
-            number += 1
-        return f"trigger{number}"
+        """Return a name that a user has not given to any trigger; as LTTng, none comes twice."""
+        return next(
+            name
+            for name in (f"trigger{number}" for number in self._numbers)
+            if (uid, name) not in self._triggers
+        )
 
     def add(self, trigger: Trigger) -> None:
         """Add a trigger; raises `CommandError` if its user has one of that name, or too many."""
@@ -147,7 +151,8 @@ class Triggers:
             raise UsageError(f"trigger name {name!r}: 1 to {_MAX_NAME} printable characters")
         if (trigger.uid, name) in self._triggers:
             raise CommandError(
-                f"trigger {name} exists already: remove it or choose another name", "already"
+                f"trigger {name} exists already: remove it or choose another name",
+                "trigger-exists",
             )
         if sum(1 for uid, _ in self._triggers if uid == trigger.uid) >= _MAX_TRIGGERS:
             raise CommandError(f"uid {trigger.uid} has {_MAX_TRIGGERS} triggers, the most it may")

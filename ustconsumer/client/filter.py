@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ustconsumer.abi.bytecode import INSTRUCTIONS, MAX_BYTECODE, MAX_DEPTH
 from ustconsumer.client.filterwords import FilterError, Word, words
 
-__all__ = ["FilterError", "FilterProgram", "compile_capture", "compile_filter"]
+__all__ = ["FilterError", "FilterProgram", "compile_filter", "compile_reference"]
 
 #: Parentheses within parentheses.
 _MAX_NESTING = 64
@@ -69,8 +69,8 @@ def compile_filter(text: str) -> FilterProgram:
     return _Compiler(words(text)).program()
 
 
-def compile_capture(text: str) -> FilterProgram:
-    """Return the bytecode that takes a value of an event: ``name[3]``, ``$ctx.vpid``.
+def compile_reference(text: str) -> FilterProgram:
+    """Return the bytecode that finds one field or context: ``name[3]``, ``$ctx.vpid``.
 
     Raises
     ------
@@ -122,6 +122,9 @@ class _Compiler:
             what = "text" if root.kind == "text" else "a real number"
             raise FilterError(f"{what} is no condition: compare it with something", root.at + 1)
         self._emit("RETURN")
+        return self._assembled()
+
+    def _assembled(self) -> FilterProgram:
         whole = bytes(self._code + self._symbols)
         if len(whole) > MAX_BYTECODE:
             raise FilterError(f"too long: {len(whole)} bytes of {MAX_BYTECODE}", 1)
@@ -129,22 +132,27 @@ class _Compiler:
 
     def reference(self) -> FilterProgram:
         """Return the program of an expression that is one field or context."""
+        opened = []
+        while self._takes("("):
+            opened.append(self._words[self._next - 1])
         first = self._take()
         if first.kind != "name":
             raise FilterError("the name of a field or a context is wanted", first.at + 1)
         root, path = self._members(first)
         if len(path) > 1:
-            # liblttng-ust has no structures in structures to step into.
-            raise FilterError("members of members cannot be captured", first.at + 1)
+            raise FilterError("members of a field cannot be captured", first.at + 1)
+        ((member, _),) = path
+        if root == "GET_APP_CONTEXT_ROOT" and not member.partition(":")[2]:
+            raise FilterError("contexts of applications are $app.PROVIDER:NAME", first.at + 1)
+        for opening in opened:
+            if not self._takes(")"):
+                raise FilterError("this parenthesis is never closed", opening.at + 1)
         word = self._words[self._next]
         if word.kind != "end":
             raise FilterError("one field or context, and nothing else, is wanted", word.at + 1)
         self._steps(first, root, path)
         self._emit("RETURN")
-        whole = bytes(self._code + self._symbols)
-        if len(whole) > MAX_BYTECODE:
-            raise FilterError(f"too long: {len(whole)} bytes of {MAX_BYTECODE}", 1)
-        return FilterProgram(whole, len(self._code))
+        return self._assembled()
 
     # -- reading -------------------------------------------------------------------------
 

@@ -4,23 +4,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.client.session import Session
 from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol.control import (
+    AddTrigger,
     AppInfo,
     Applications,
     CreateSession,
+    Done,
+    EventInfo,
     ListApplications,
     ListSessions,
+    ListTriggers,
     Message,
+    RemoveTrigger,
     SessionInfo,
     Sessions,
     Shutdown,
+    TriggerAction,
+    TriggerInfo,
+    Triggers,
 )
+
+if TYPE_CHECKING:
+    from ustconsumer.client.triggers import Notifications
 
 __all__ = ["Registry", "connect"]
 
@@ -94,6 +106,106 @@ class Registry:
     def applications(self) -> list[AppInfo]:
         """Return the registered applications, and why one is not traced."""
         return self._ask(ListApplications(), Applications).applications
+
+    # -- triggers ----------------------------------------------------------------------
+
+    def add_trigger(
+        self,
+        pattern: str,
+        *,
+        name: str = "",
+        actions: Iterable[TriggerAction] = (),
+        captures: Iterable[str] = (),
+        loglevel_type: int = 0,
+        loglevel: int = -1,
+        exclusions: Iterable[str] = (),
+        filter: str | None = None,  # noqa: A002 - lttng's word
+        uid: int | None = None,
+    ) -> TriggerInfo:
+        """Have something done whenever an event matches, in a program that is there or comes.
+
+        Returns when every program that answers in time has it.
+
+        Parameters
+        ----------
+        pattern, loglevel_type, loglevel, exclusions, filter
+            Which events: as in `Session.enable_event`.
+        name : str
+            Default: ``trigger0``, ``trigger1`` ...
+        actions : iterable of TriggerAction
+            What is done, in this order. Default: notify.
+        captures : iterable of str
+            What of the event each notification tells: ``size``, ``ids[3]``, ``$ctx.vpid``.
+        uid : int, optional
+            Whose it is; only root may name somebody else.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "trigger-exists" for a taken name.
+        UsageError
+            A filter or a capture is none.
+        """
+        from ustconsumer.client.capture import compile_capture
+        from ustconsumer.client.filter import compile_filter
+
+        wanted = list(captures)
+        for text in wanted:
+            compile_capture(text)
+        if filter is not None:
+            compile_filter(filter)
+        event = EventInfo(
+            pattern=pattern,
+            loglevel_type=loglevel_type,
+            loglevel=loglevel,
+            exclusions=list(exclusions),
+            filter=filter or "",
+        )
+        request = AddTrigger(
+            name=name,
+            event=event,
+            captures=wanted,
+            actions=list(actions) or [TriggerAction(kind="notify")],
+            uid=-1 if uid is None else uid,
+        )
+        return self._ask(request, Triggers).triggers[0]
+
+    def triggers(self) -> list[TriggerInfo]:
+        """Return the triggers this user may see."""
+        return self._ask(ListTriggers(), Triggers).triggers
+
+    def remove_trigger(self, name: str, *, uid: int | None = None) -> list[str]:
+        """Remove a trigger; return the registry's warnings.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "no-such-trigger".
+        """
+        request = RemoveTrigger(name=name, uid=-1 if uid is None else uid)
+        return self._ask(request, Done).warnings
+
+    def notifications(self, *names: str, timeout: float | None = None) -> Notifications:
+        """Return notifications of triggers with a "notify" action, from now on.
+
+        Parameters
+        ----------
+        *names : str
+            Of triggers; none for every one of this user, also of those added later.
+        timeout : float, optional
+            Seconds without one after which an iteration ends; default: never.
+
+        Examples
+        --------
+        >>> with registry.notifications() as heard:
+        ...     for notification in heard:
+        ...         print(notification.trigger, notification.captures)
+        """
+        from ustconsumer.client.triggers import Notifications
+
+        # Of its own: what is pushed to it must not wait between requests.
+        connection = Connection.connect(self.connection.welcome.rundir)
+        return Notifications(connection, names, timeout)
 
     def shutdown(self) -> None:
         """End the registry: it drains, closes its traces and exits."""

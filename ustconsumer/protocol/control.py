@@ -103,6 +103,8 @@ ERROR_KINDS = (
     "session-exists",
     "no-such-channel",
     "channel-exists",
+    "no-such-trigger",
+    "trigger-exists",
     "invalid",
     "permission",
     "busy",
@@ -439,7 +441,7 @@ class TriggerInfo(msgspec.Struct, kw_only=True):
     #: whose it is; events are those that a session of this user could record
     uid: int
     event: EventInfo
-    #: expressions, see `ustconsumer.client.filter`
+    #: expressions, see `ustconsumer.client.capture`
     captures: list[str]
     actions: list[TriggerAction]
     #: times its condition was met
