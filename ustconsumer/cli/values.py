@@ -18,6 +18,7 @@ __all__ = [
     "subbuf_count",
     "subbuf_size",
     "timer",
+    "uid",
     "workers",
 ]
 
@@ -117,6 +118,18 @@ def loglevel(text: str) -> int:
         f"unknown log level {text!r}: use EMERG, ALERT, CRIT, ERR, WARNING, NOTICE, INFO, "
         "DEBUG_SYSTEM ... DEBUG, or 0 to 14"
     )
+
+
+def uid(text: str) -> int:
+    """Return a user's number: the number itself, or the user's name."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    import pwd  # not for --help
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no user") from None
 
 
 def names(text: str) -> list[str]:
