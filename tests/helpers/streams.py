@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FilePacket", "Record", "floods", "packets", "streams"]
+__all__ = ["FilePacket", "Record", "floods", "packets", "snapshot_streams", "streams"]
 
 #: facts, ring buffer 4.1: magic, uuid, stream, instance, begin, end, content, packet,
 #: sequence, events discarded, CPU
@@ -50,28 +50,45 @@ def streams(directory: Path) -> dict[str, list[FilePacket]]:
     return found
 
 
+def snapshot_streams(directory: Path) -> dict[str, list[FilePacket]]:
+    """Return the packets of each stream of a snapshot, which has no indexes."""
+    found = {}
+    for metadata in sorted(directory.rglob("metadata")):
+        for file in sorted(metadata.parent.iterdir()):
+            if file.is_file() and file != metadata:
+                found[str(file.relative_to(directory))] = [p for p, _ in _walk(file.read_bytes())]
+    assert found, f"no stream in {directory}"
+    return found
+
+
 def packets(file: Path) -> list[FilePacket]:
     """Return the packets of a stream file; file and index must say the same."""
-    data = file.read_bytes()
     index = (file.parent / "index" / f"{file.name}.idx").read_bytes()
     assert _INDEX.unpack_from(index)[3] == _ENTRY.size
-    found = []
+    walked = list(_walk(file.read_bytes()))
+    assert [entry for _, entry in walked] == list(_ENTRY.iter_unpack(index[_INDEX.size :]))
+    return [packet for packet, _ in walked]
+
+
+def _walk(data: bytes) -> Iterator[tuple[FilePacket, tuple[int, ...]]]:
+    """Yield each packet of a file, and its entry in the index."""
     at = 0
-    for entry in _ENTRY.iter_unpack(index[_INDEX.size :]):
+    while at < len(data):
         magic, _, stream, instance, begin, end, content, size, sequence, discarded, _ = (
             _HEADER.unpack_from(data, at)
         )
         assert magic == 0xC1FC1FC1
-        assert entry == (at, size, content, begin, end, discarded, stream, instance, sequence)
         assert begin <= end
         assert not content % 8
         assert _HEADER.size <= content // 8 <= size // 8
         records = data[at + _HEADER.size : at + content // 8]
         assert not any(data[at + content // 8 : at + size // 8]), "old events behind the content"
-        found.append(FilePacket(sequence, discarded, begin, end, content // 8, size // 8, records))
+        yield (
+            FilePacket(sequence, discarded, begin, end, content // 8, size // 8, records),
+            (at, size, content, begin, end, discarded, stream, instance, sequence),
+        )
         at += size // 8
     assert at == len(data), "the file goes on after its last packet"
-    return found
 
 
 def floods(packet: FilePacket) -> Iterator[Record]:
