@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from ustconsumer._native.observer import OBSERVE_OPEN, OBSERVE_OVERTAKEN, ObservedRing
 from ustconsumer.consumer.observer import oldest_position
-from ustconsumer.recover.spare import SparePacket, spare_packet
+from ustconsumer.recover.resting import RestingPackets
 from ustconsumer.recover.walk import RecordWalk
 from ustconsumer.ringbuffer.geometry import Geometry
 
@@ -52,12 +52,12 @@ class _Reader:
         self,
         ring: ObservedRing,
         geometry: Geometry,
-        spare: SparePacket | None,
+        resting: RestingPackets | None,
         walk: RecordWalk,
         findings: Findings,
     ) -> None:
         self._ring = ring
-        self._spare = spare
+        self._resting = resting
         self._geometry = geometry
         self._walk = walk
         self._findings = findings
@@ -65,31 +65,22 @@ class _Reader:
         self._ended = 0
         self._discarded = 0
 
-    def older(self, position: int, following: int | None) -> bytes | None:
-        """Return what a reader's page has of before the packets in the buffer, None if nothing.
-
-        Parameters
-        ----------
-        position : int
-            Of the oldest one in the buffer.
-        following : int or None
-            When that begins, as far as that is known.
-        """
-        if self._spare is None:
-            return None
-        before = self._spare.sequence * self._geometry.subbuf_size
-        if before >= position:
-            return None
-        packet = bytearray(self._spare.raw)
-        if not self._fit(packet, before, True, False, following):
-            return None
-        self._findings.packets += 1
-        return bytes(packet)
-
-    def _on_spare(self, position: int) -> bytes | None:
-        if self._spare is None or self._spare.sequence * self._geometry.subbuf_size != position:
-            return None
-        return self._spare.raw
+    def older(self, position: int) -> Iterator[bytes]:
+        """Yield packets of before the one at a position that are left on some page."""
+        if self._resting is None:
+            return
+        size = self._geometry.subbuf_size
+        numbers = self._resting.before(position // size)
+        for at, number in enumerate(numbers):
+            raw = self._resting.take(number)
+            assert raw is not None
+            following = None
+            if at + 1 == len(numbers):
+                following = self._ring.begins(position)
+            packet = bytearray(raw)
+            if self._fit(packet, number * size, True, False, following):
+                self._findings.packets += 1
+                yield bytes(packet)
 
     def packet(self, position: int, newest: bool, following: int | None) -> bytes | None:
         """Return the packet at a position, None if it cannot be had.
@@ -103,9 +94,11 @@ class _Reader:
         """
         # It remembers losses of later packets.
         self._ring.restart()
-        raw, whole = self._ring.take(position) or self._on_spare(position), True
+        raw, whole = self._ring.take(position), True
         if raw is None and self._ring.status == OBSERVE_OPEN:
             raw, whole = self._ring.take_open(position, _LATEST), False
+        if raw is None and self._resting is not None:
+            raw, whole = self._resting.take(position // self._geometry.subbuf_size), True
         if raw is None:
             self._count_missing(newest)
             return None
@@ -178,7 +171,7 @@ def recovered_packets(
     """Yield the packets that are left in a stream's memory, by time, each readable.
 
     Those that a consumer has taken already are among them, as long as nothing was written
-    over them; so is what a reader has on its own page, which may be older than all others.
+    over them; so are older ones on pages that wait for a writer, or are a reader's.
 
     Parameters
     ----------
@@ -193,16 +186,14 @@ def recovered_packets(
     """
     ring = ObservedRing(memory, geometry.places(), uuid=uuid, stream_id=stream_id)
     try:
-        spare = None
+        resting = None
         if ring.positions()[1] == produced:
-            # Nobody reserved anything while it was copied: the reader's page is no writer's.
-            spare = spare_packet(memory, geometry, uuid=uuid, stream_id=stream_id)
-        reader = _Reader(ring, geometry, spare, walk, findings)
+            # Nobody reserved anything while it was copied, so nobody entered a page.
+            resting = RestingPackets(memory, geometry, uuid=uuid, stream_id=stream_id)
+        reader = _Reader(ring, geometry, resting, walk, findings)
         head = geometry.subbuf_trunc(produced)
         position = oldest_position(produced, geometry)
-        older = reader.older(position, ring.begins(position))
-        if older is not None:
-            yield older
+        yield from reader.older(position)
         while True:
             following = None
             if position != head:

@@ -105,6 +105,23 @@ def test_a_reader_killed_in_its_exchange(tmp_path: Path, noted: bool) -> None:
     stream.close()
 
 
+def test_an_older_packet_waits_for_a_writer(tmp_path: Path) -> None:
+    """The page a reader gave for the one it holds; ``lttng-crash`` reads that instead."""
+    stream = CrashedStream(tmp_path / "shm" / PLACE, overwrite=True)
+    stream.write(80)
+    assert stream.ring.get_next()
+    stream.write(1000)
+    stream.ring.put_next()
+    assert stream.ring.get_next()
+    stream.save()
+    assert recovered(tmp_path).problems == []
+    found = sorted(numbers(tmp_path / "out"))
+    first = next(number for number in found if number - 1 not in found and number)
+    assert found == [*range(found.index(first)), *range(first, 1080)]
+    assert 1080 - first > 3 * 35
+    stream.close()
+
+
 def test_what_a_reader_read_last_is_older_than_all_others(tmp_path: Path) -> None:
     """``lttng-crash`` takes it for the packet that is being read now."""
     stream = CrashedStream(tmp_path / "shm" / PLACE, overwrite=True)
