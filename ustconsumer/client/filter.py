@@ -26,6 +26,8 @@ _CODES = {
     (instruction.name, instruction.typed): number for number, instruction in INSTRUCTIONS.items()
 }
 _INDEX = 85
+#: lttng cuts off the rest, and captures another element.
+_MAX_CAPTURED_INDEX = (1 << 32) - 1
 #: How tightly it binds, and its instruction. Arithmetic is part of the language, not of any tracer.
 _BINARY = {
     "||": (1, "OR"),
@@ -141,7 +143,9 @@ class _Compiler:
         root, path = self._members(first)
         if len(path) > 1:
             raise FilterError("members of a field cannot be captured", first.at + 1)
-        ((member, _),) = path
+        ((member, indexes),) = path
+        if indexes and indexes[0] > _MAX_CAPTURED_INDEX:
+            raise FilterError("no array has so many elements", first.at + 1)
         if root == "GET_APP_CONTEXT_ROOT" and not member.partition(":")[2]:
             raise FilterError("contexts of applications are $app.PROVIDER:NAME", first.at + 1)
         for opening in opened:
