@@ -10,7 +10,7 @@ from typing import Any
 from ustconsumer.cli.context import Context
 from ustconsumer.errors import UsageError
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "prepare", "run"]
 
 _CONDITION = "event-rule-matches"
 _ACTIONS = "notify, snapshot-session, start-session or stop-session"
@@ -63,6 +63,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "k/M/G allowed")  # fmt: skip
     add(action, "--path", metavar="DIR", help_="of a snapshot: where it gets its directory")
     add(action, "--url", metavar="URL", help_="of a snapshot: file:// and a directory")
+
+
+def prepare(argv: Sequence[str]) -> list[str]:
+    """Take ``--action=NAME`` apart: argparse would not look for a session behind it."""
+    prepared = []
+    for argument in argv:
+        option, sign, value = argument.partition("=")
+        prepared += [option, value] if option == "--action" and sign else [argument]
+    return prepared
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:

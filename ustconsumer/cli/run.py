@@ -132,7 +132,8 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     parser.failure = verb.failure
     module.configure(parser)
     _add_global_options(parser)
-    arguments = parser.parse(argv)
+    prepare = getattr(module, "prepare", None)
+    arguments = parser.parse(argv if prepare is None else prepare(argv))
     if arguments.version and name != "version":
         return _run_verb("version", VERBS["version"], [])
     context = Context(arguments)

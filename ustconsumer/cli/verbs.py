@@ -10,7 +10,8 @@ class Verb:
     """A verb lives in the module of its name, with ``_`` for ``-`` and for a space.
 
     The module has ``configure(parser)``, which adds its options, and
-    ``run(arguments, context)``, which returns an exit status or ``None`` for success.
+    ``run(arguments, context)``, which returns an exit status or ``None`` for success. It may
+    have ``prepare(argv)``, which returns the arguments in a form that argparse understands.
 
     Parameters
     ----------
