@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 from ustconsumer.abi.packet import CTF_MAGIC
 from ustconsumer.abi.ring import CRASH_MAGIC, MODE_DISCARD, MODE_OVERWRITE, RING_LAYOUTS
@@ -17,7 +18,7 @@ from ustconsumer.errors import LayoutError, UsageError
 from ustconsumer.ringbuffer.allocate import crash_record
 from ustconsumer.ringbuffer.geometry import Geometry
 
-__all__ = ["CrashFile", "is_crash_file"]
+__all__ = ["CrashFile", "StreamIdentity", "is_crash_file"]
 
 #: The crash block does not tell ABI 8, 9 and 10 apart, which differ in nothing we read.
 _LAYOUT = RING_LAYOUTS["ust-9-x86_64"]
@@ -31,6 +32,18 @@ _TOGETHER = 1 << 30
 def is_crash_file(fd: int) -> bool:
     """Return whether a file begins as the memory of a stream does."""
     return os.pread(fd, len(CRASH_MAGIC), 0) == CRASH_MAGIC
+
+
+class StreamIdentity(NamedTuple):
+    """Which stream of which trace packets are of, as their headers have it."""
+
+    uuid: bytes
+    stream_id: int
+    stream_instance_id: int
+    cpu_id: int
+
+
+_NAMES = StreamIdentity._fields[1:]
 
 
 class CrashFile:
@@ -105,17 +118,16 @@ class CrashFile:
             raise
         return memory, produced
 
-    def stream_id(self, memory: mmap.mmap, uuid: bytes) -> int | None:
-        """Return the stream class that most packets of a trace in the memory name."""
+    def identity(self, memory: mmap.mmap, uuid: bytes) -> StreamIdentity | None:
+        """Return which stream of a trace most packets in the memory name, None if none does."""
         packet = self.geometry.layout.packet
-        votes: dict[int, int] = {}
+        votes: Counter[StreamIdentity] = Counter()
         for page in range(self.geometry.nr_pages):
             at = self.geometry.data_at(page)
             head = memory[at : at + packet.size]
             if packet.get(head, 0, "magic") == CTF_MAGIC and packet.get(head, 0, "uuid") == uuid:
-                number: int = packet.get(head, 0, "stream_id")
-                votes[number] = votes.get(number, 0) + 1
-        return max(votes, key=lambda number: votes[number], default=None)
+                votes[StreamIdentity(uuid, *(packet.get(head, 0, name) for name in _NAMES))] += 1
+        return max(votes, key=lambda identity: votes[identity], default=None)
 
     def _read(self, view: memoryview, start: int, end: int) -> None:
         while start < end:

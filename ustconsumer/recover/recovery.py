@@ -244,17 +244,19 @@ class _Place:
         text = self._declared()
         assert text is not None
         trace = text.trace
-        stream_id = file.stream_id(memory, trace.uuid)
-        if stream_id is None:
+        identity = file.identity(memory, trace.uuid)
+        if identity is None:
             self._complain(name, "no packet of the trace is in it")
             return
-        if stream_id not in trace.streams:
+        if identity.stream_id not in trace.streams:
             # Where nobody recorded anything there is nothing to tell.
             if produced > file.geometry.header_size:
-                self._complain(name, f"channel {stream_id} is not declared in the metadata")
+                self._complain(
+                    name, f"channel {identity.stream_id} is not declared in the metadata"
+                )
             return
         try:
-            walk = RecordWalk(trace, stream_id)
+            walk = RecordWalk(trace, identity.stream_id)
         except DecodeError as error:
             self._complain(name, str(error))
             return
@@ -263,8 +265,7 @@ class _Place:
             memory,
             file.geometry,
             produced,
-            uuid=trace.uuid,
-            stream_id=stream_id,
+            identity=identity,
             walk=walk,
             findings=findings,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ustconsumer._native.observer import OBSERVE_OPEN, OBSERVE_OVERTAKEN, ObservedRing
 from ustconsumer.consumer.observer import oldest_position
+from ustconsumer.recover.crashfile import StreamIdentity
 from ustconsumer.recover.resting import RestingPackets
 from ustconsumer.recover.walk import RecordWalk
 from ustconsumer.ringbuffer.geometry import Geometry
@@ -52,11 +53,13 @@ class _Reader:
         self,
         ring: ObservedRing,
         geometry: Geometry,
+        identity: StreamIdentity,
         resting: RestingPackets | None,
         walk: RecordWalk,
         findings: Findings,
     ) -> None:
         self._ring = ring
+        self._identity = identity
         self._resting = resting
         self._geometry = geometry
         self._walk = walk
@@ -70,14 +73,12 @@ class _Reader:
         if self._resting is None:
             return
         size = self._geometry.subbuf_size
-        numbers = self._resting.before(position // size)
-        for at, number in enumerate(numbers):
-            raw = self._resting.take(number)
-            assert raw is not None
-            following = None
-            if at + 1 == len(numbers):
-                following = self._ring.begins(position)
-            packet = bytearray(raw)
+        following = self._ring.begins(position)
+        for number in self._resting.before(position // size):
+            packet = bytearray(self._resting.take(number) or b"")
+            # What says that it is old, but was recorded later, has a damaged header.
+            if following is not None and self._header.get(packet, 0, "timestamp_end") > following:
+                continue
             if self._fit(packet, number * size, True, False, following):
                 self._findings.packets += 1
                 yield bytes(packet)
@@ -149,6 +150,8 @@ class _Reader:
         self._discarded = max(self._discarded, discarded)
         size = -(-found.end // _PAGE) * _PAGE
         packet[found.end :] = bytes(size - found.end)
+        header.put(packet, 0, "stream_instance_id", self._identity.stream_instance_id)
+        header.put(packet, 0, "cpu_id", self._identity.cpu_id)
         header.put(packet, 0, "timestamp_end", end)
         header.put(packet, 0, "content_size", found.end * 8)
         header.put(packet, 0, "packet_size", size * 8)
@@ -163,8 +166,7 @@ def recovered_packets(
     geometry: Geometry,
     produced: int,
     *,
-    uuid: bytes,
-    stream_id: int,
+    identity: StreamIdentity,
     walk: RecordWalk,
     findings: Findings,
 ) -> Generator[bytes, None, None]:
@@ -177,20 +179,22 @@ def recovered_packets(
     ----------
     memory, produced
         See `ustconsumer.recover.crashfile.CrashFile.copy`.
-    uuid, stream_id : bytes, int
-        Of the trace and the stream class: packets of others are not the stream's.
+    identity : StreamIdentity
+        Packets of another trace or stream class are not the stream's.
     walk : RecordWalk
         Of the stream class.
     findings : Findings
         Counted up.
     """
-    ring = ObservedRing(memory, geometry.places(), uuid=uuid, stream_id=stream_id)
+    ring = ObservedRing(memory, geometry.places(), uuid=identity.uuid, stream_id=identity.stream_id)
     try:
         resting = None
         if ring.positions()[1] == produced:
             # Nobody reserved anything while it was copied, so nobody entered a page.
-            resting = RestingPackets(memory, geometry, uuid=uuid, stream_id=stream_id)
-        reader = _Reader(ring, geometry, resting, walk, findings)
+            resting = RestingPackets(
+                memory, geometry, uuid=identity.uuid, stream_id=identity.stream_id
+            )
+        reader = _Reader(ring, geometry, identity, resting, walk, findings)
         head = geometry.subbuf_trunc(produced)
         position = oldest_position(produced, geometry)
         yield from reader.older(position)
