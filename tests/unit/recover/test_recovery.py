@@ -116,6 +116,7 @@ def test_an_older_packet_waits_for_a_writer(tmp_path: Path) -> None:
     stream.save()
     assert recovered(tmp_path).problems == []
     found = sorted(numbers(tmp_path / "out"))
+    assert found[0] == 0
     first = next(number for number in found if number - 1 not in found and number)
     assert found == [*range(found.index(first)), *range(first, 1080)]
     assert 1080 - first > 3 * 35
