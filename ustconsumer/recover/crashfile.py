@@ -148,7 +148,7 @@ def _check_kind(block: dict[str, Any]) -> None:
     if block["major"] or block["minor"]:
         raise LayoutError(
             "crash block",
-            "version 0.0 (LTTng-UST 2.7 to 2.14)",
+            "version 0.0 (LTTng-UST 2.12 to 2.14)",
             f"{block['major']}.{block['minor']}",
         )
     if block["word_size"] != _LAYOUT.word:

@@ -292,7 +292,7 @@ def test_no_byte_behind_the_content_is_written(stream: CrashedStream, tmp_path: 
         (ENDIAN, b"\x34\x12\x00\x00", None),
         (ENDIAN, b"\x12\x34", "other byte order"),
         (ENDIAN, b"\x00\x00", "byte order"),
-        (MAJOR, b"\x01", r"version 0\.0 \(LTTng-UST 2\.7 to 2\.14\), found 1\.0"),
+        (MAJOR, b"\x01", r"version 0\.0 \(LTTng-UST 2\.12 to 2\.14\), found 1\.0"),
         (WORD_SIZE, b"\x04", "a 64-bit program"),
         (LAYOUT_TYPE, b"\x01", "buffers of user space"),
         (PROD, b"\x84", "offset prod offset"),
