@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 from helpers.peers import need_namespaces
+from helpers.registry import running_registry
 from helpers.rundir import Rundir
+
+from ustconsumer.client.registry import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What differs between any two runs and machines: times, host, CPUs, ids.
@@ -111,6 +114,29 @@ def test_what_the_readme_shows_of_the_program() -> None:
     readme = (ROOT / "README.md").read_text()
     shown = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
     assert shown in (ROOT / "examples" / "hello.py").read_text()
+
+
+def test_the_example_that_prints_notifications(rundir: Rundir) -> None:
+    with running_registry(rundir):
+        program = rundir.start_python(
+            *(ROOT / "examples" / "notifications.py", "shop:*", "number", "item", "nothing"),
+            env={"LTTNG_UST_CTL_PATH": str(rundir.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert program.stdout is not None
+        assert program.stdout.readline() == "listening\n"
+        hello = rundir.start_python(ROOT / "examples" / "hello.py", stdout=subprocess.DEVNULL)
+        items = ["tea", "milk", "sugar"]
+        for number in range(300):
+            values = {"number": number, "item": items[number % 3], "nothing": None}
+            assert program.stdout.readline() == f"pid {hello.pid}: {values}\n"
+        assert hello.wait() == 0
+        # It removes its trigger.
+        program.send_signal(signal.SIGINT)
+        assert program.wait() == 0
+        with connect(rundir.path) as registry:
+            assert registry.triggers() == []
 
 
 def _compile(command: str, rundir: Rundir) -> None:
