@@ -338,7 +338,7 @@ class Recording:
             consumer=consumer,
             processes=list(session.processes),
             snapshot=session.snapshot,
-            shm_path=session.shm_path,
+            shm_path="" if self._files is None else self._files.path,
             dropped=self._kept.dropped,
             slow=list(slow),
             problems=[*self.problems(), *self.incomplete()],

@@ -106,6 +106,7 @@ class SessionFiles:
         except BaseException:
             os.close(self._base)
             raise
+        self.path = os.path.join(os.path.normpath(path), self.name)
         self._checked = False
         self._traces: set[TraceFiles] = set()
         self._closed = False

@@ -59,12 +59,17 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         unclaim(claim(output))
     shm_path = None if arguments.shm_path is None else os.path.abspath(arguments.shm_path)
     with context.connect(start=True) as registry:
-        registry.create(name, output or "", snapshot=arguments.snapshot, shm_path=shm_path)
+        session = registry.create(
+            name, output or "", snapshot=arguments.snapshot, shm_path=shm_path
+        )
+        buffers = session.info().shm_path if shm_path is not None else ""
     try:
         current.remember(name, context.rundir)
     except OSError as error:
         context.warn(f"cannot make {name} the current session ({error.strerror}): use -s {name}")
     context.say(_created(name, output, arguments.snapshot))
+    if buffers:
+        context.say(f"Shared memory path set to {buffers}")
     context.dump(Done())
 
 
