@@ -37,6 +37,7 @@ class Apps:
         self.sized = directory / "sized"
         self.crasher = directory / "crasher"
         self.filters = directory / "filters"
+        self.progress = directory / "progress"
 
 
 def build(directory: Path) -> Apps:
