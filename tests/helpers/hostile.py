@@ -3,7 +3,7 @@
 
 ``python -m helpers.hostile MODE FIRST COUNT`` runs cases in a process of their own, so
 that a crash is seen as one. Every byte of the data area that is no packet header is
-`_DATA` or 0, around the memory lie `_CANARY` bytes: what else appears in a file came from
+`DATA` or 0, around the memory lie `CANARY` bytes: what else appears in a file came from
 somewhere it must not.
 """
 
@@ -51,14 +51,14 @@ LAYOUT = RING_LAYOUTS["ust-9-x86_64"]
 HEADER = LAYOUT.packet.size
 ENTRY = struct.Struct(">9Q")
 _WORD = 1 << 64
-_DATA = 0x44
-#: All four bytes are `_DATA`, and so are those of event records with this time and id.
+DATA = 0x44
+#: All four bytes are `DATA`, and so are those of event records with this time and id.
 _NOW = 0x44444444
 _EVENT = 0x4444
-_CANARY = 0xC5
-_GUARD = 1 << 16
+CANARY = 0xC5
+GUARD = 1 << 16
 #: A case that takes longer hangs: it is ended and shown where.
-_HANG = 60
+HANG = 60
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _shape(subbuf_size: int, num_subbuf: int, overwrite: bool, events: int) -> S
     producer = Producer(stream, UUID, CHANNEL_ID, CPU, -1)
     writer = RingWriter(producer)
     for _ in range(events):
-        writer.write(_EVENT, bytes([_DATA]) * (subbuf_size // 5), _NOW)
+        writer.write(_EVENT, bytes([DATA]) * (subbuf_size // 5), _NOW)
     switch(producer, False, _NOW)
     stream.release()
     places = geometry.places()
@@ -138,11 +138,11 @@ class Victim:
     def __init__(self, shape: Shape, big: mmap.mmap):
         geometry = self.geometry = shape.geometry
         self.big = big
-        self.memory = memoryview(big)[_GUARD : _GUARD + geometry.file_size]
+        self.memory = memoryview(big)[GUARD : GUARD + geometry.file_size]
         self.memory[:] = shape.honest
         # One byte behind the memory on, there is nothing but canaries.
-        big[_GUARD + geometry.file_size :] = bytes([_CANARY]) * (
-            len(big) - _GUARD - geometry.file_size
+        big[GUARD + geometry.file_size :] = bytes([CANARY]) * (
+            len(big) - GUARD - geometry.file_size
         )
         self.ring = Ring(self.memory, geometry.places(), uuid=UUID, stream_id=CHANNEL_ID, cpu=CPU)
         self.rings = RingSet()
@@ -240,9 +240,9 @@ class Victim:
 
     def check(self) -> None:
         """Check the files: whole packets of this stream's data area, one after the other."""
-        end = self.geometry.file_size + _GUARD
-        canary = bytes([_CANARY])
-        assert self.big[:_GUARD] == canary * _GUARD, "written before the memory"
+        end = self.geometry.file_size + GUARD
+        canary = bytes([CANARY])
+        assert self.big[:GUARD] == canary * GUARD, "written before the memory"
         assert self.big[end:] == canary * (len(self.big) - end), "written behind the memory"
         raw = os.pread(self.data.fileno(), os.fstat(self.data.fileno()).st_size, 0)
         index = os.pread(self.index.fileno(), os.fstat(self.index.fileno()).st_size, 0)
@@ -264,12 +264,12 @@ class Victim:
         assert self.ring.packet_count == len(index) // ENTRY.size
 
     def _check_packet(self, packet: bytes) -> None:
-        strange = set(packet[HEADER:]) - {0, _DATA}
+        strange = set(packet[HEADER:]) - {0, DATA}
         assert not strange, f"bytes that are not of the data area: {sorted(strange)[:8]}"
 
 
 @contextlib.contextmanager
-def _liar(seed: int, shape: Shape, memory: memoryview) -> Iterator[None]:
+def liar(seed: int, shape: Shape, memory: memoryview) -> Iterator[None]:
     """Run a process that changes words while the reader reads; it also puts them right again."""
     pid = os.fork()
     if pid == 0:
@@ -303,11 +303,11 @@ def _put_right(shape: Shape, memory: memoryview) -> None:
 def run(mode: str, first: int, count: int) -> int:
     """Run cases; return how many packets were believed."""
     made = shapes()
-    big = mmap.mmap(-1, 2 * _GUARD + max(shape.geometry.file_size for shape in made))
-    big[:] = bytes([_CANARY]) * len(big)
+    big = mmap.mmap(-1, 2 * GUARD + max(shape.geometry.file_size for shape in made))
+    big[:] = bytes([CANARY]) * len(big)
     believed = 0
     for seed in range(first, first + count):
-        faulthandler.dump_traceback_later(_HANG, exit=True)
+        faulthandler.dump_traceback_later(HANG, exit=True)
         chance = random.Random(seed)  # noqa: S311 (repeatable, not secret)
         shape = chance.choice(made)
         victim = Victim(shape, big)
@@ -319,7 +319,7 @@ def run(mode: str, first: int, count: int) -> int:
                     victim.act(chance)
                     victim.check()
             else:
-                with _liar(seed, shape, victim.memory):
+                with liar(seed, shape, victim.memory):
                     for _ in range(60):
                         victim.act(chance)
                 victim.check()
