@@ -39,6 +39,7 @@ from ustconsumer.protocol.control import (
 )
 
 if TYPE_CHECKING:
+    from ustconsumer.consumer.observer import Mappings
     from ustconsumer.consumer.snapshot import Snapshot
 
 __all__ = ["Session"]
@@ -71,6 +72,7 @@ class Session:
     def __init__(self, connection: Connection, name: str) -> None:
         self.connection = connection
         self.name = name
+        self._mappings: Mappings | None = None
 
     def info(self) -> SessionInfo:
         """Return the session's state, its counters sampled now."""
@@ -215,6 +217,7 @@ class Session:
 
         The session may be in any state after its first start, with a consumer or without.
         Nothing in the buffers changes: the next snapshot has the same events and newer ones.
+        The buffers stay mapped in this process, for the next one, as long as this object lives.
 
         Parameters
         ----------
@@ -238,7 +241,7 @@ class Session:
         OSError
             The directory cannot be written; nothing is left of it.
         """
-        from ustconsumer.consumer.observer import Observer
+        from ustconsumer.consumer.observer import Mappings, Observer
 
         output = SnapshotOutput(
             name=name, path="" if path is None else os.path.abspath(path), max_size=max_size
@@ -248,7 +251,9 @@ class Session:
         if not isinstance(place, SnapshotPlace):
             raise RemoteProtocolError(f"registry answered {type(place).__name__} to a snapshot")
         second = Connection.connect(self.connection.welcome.rundir, role="observer")
-        with Observer(second, self.name) as observer:
+        if self._mappings is None:
+            self._mappings = Mappings()
+        with Observer(second, self.name, self._mappings) as observer:
             return observer.snapshot(place.path, place.max_size)
 
     async def snapshot_async(
@@ -282,6 +287,8 @@ class Session:
 
     def destroy(self) -> list[str]:
         """Stop if needed, close the trace, forget the session."""
+        if self._mappings is not None:
+            self._mappings.close()
         return self._do(DestroySession(session=self.name))
 
     def __enter__(self) -> Session:

@@ -8,7 +8,7 @@ import mmap
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ustconsumer.consumer.snapshot import Snapshot
     from ustconsumer.ringbuffer.geometry import Geometry
 
-__all__ = ["ObservedStream", "Observer", "oldest_position"]
+__all__ = ["Mappings", "ObservedStream", "Observer", "oldest_position"]
 
 #: An observer gets no wake-ups: it looks this often.
 _POLL_SECONDS = 0.005
@@ -67,11 +67,16 @@ class ObservedStream:
     stream: Stream
     ring: ObservedRing
     memory: mmap.mmap
-    position: int = field(init=False)
+    position: int = field(init=False, default=0)
     _stuck: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self._catch_up()
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Have `next_packet` begin with the oldest packet that is there."""
+        _, produced = self.ring.positions()
+        self.position = oldest_position(produced, self.stream.geometry)
 
     def next_packet(self) -> Packet | None:
         """Return the next packet that is whole, as a copy; None if there is none yet.
@@ -84,7 +89,8 @@ class ObservedStream:
             if raw is not None and status == OBSERVE_WHOLE:
                 return self._packet(raw)
             if status == OBSERVE_OVERTAKEN:
-                self._catch_up()
+                if not self._catch_up():
+                    return None
             elif status == OBSERVE_DAMAGED or self._abandoned():
                 self._step()
             else:
@@ -108,9 +114,15 @@ class ObservedStream:
         self.position = self.stream.geometry.subbuf_align(self.position)
         self._stuck = 0.0
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> bool:
+        """Go to the oldest packet that is there; return whether that is forward."""
         _, produced = self.ring.positions()
-        self.position = oldest_position(produced, self.stream.geometry)
+        oldest = oldest_position(produced, self.stream.geometry)
+        # A write position that went back is a lie: following it there could go on for ever.
+        forward = oldest > self.position
+        if forward:
+            self.position = oldest
+        return forward
 
     def _abandoned(self) -> bool:
         """Return whether writers went past a packet a while ago that is still not whole."""
@@ -134,6 +146,36 @@ def oldest_position(produced: int, geometry: Geometry) -> int:
     return geometry.subbuf_trunc(produced - geometry.buf_size + geometry.subbuf_size - 1)
 
 
+class Mappings:
+    """Streams that stay mapped from one observation of a session to the next.
+
+    Mapping memory costs as much as copying a third of it. Nothing but memory is kept: no
+    descriptors, no connection.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, int], ObservedStream] = {}
+
+    def take(self, trace: str, stream: int) -> ObservedStream | None:
+        """Return a stream that was kept, now the caller's."""
+        observed = self._streams.pop((trace, stream), None)
+        if observed is not None:
+            observed.rewind()
+        return observed
+
+    def replace(self, streams: Iterable[ObservedStream]) -> None:
+        """Keep these streams, and no others: those are not in the session any more."""
+        self.close()
+        for observed in streams:
+            self._streams[observed.stream.trace.id, observed.stream.id] = observed
+
+    def close(self) -> None:
+        """Unmap everything."""
+        for observed in self._streams.values():
+            observed.close()
+        self._streams.clear()
+
+
 class Observer:
     """A session that this program reads along with; a context manager.
 
@@ -145,6 +187,9 @@ class Observer:
     connection : Connection
         Owned from now on.
     session : str
+    mappings : Mappings, optional
+        Streams of this session that are mapped already; takes those of this observer at
+        its end.
 
     Attributes
     ----------
@@ -161,8 +206,11 @@ class Observer:
         No such session.
     """
 
-    def __init__(self, connection: Connection, session: str) -> None:
+    def __init__(
+        self, connection: Connection, session: str, mappings: Mappings | None = None
+    ) -> None:
         self._connection = connection
+        self._mappings = mappings
         self.traces: dict[str, Trace] = {}
         self.streams: dict[int, ObservedStream] = {}
         self.ended = False
@@ -249,9 +297,12 @@ class Observer:
         return snapshot
 
     def close(self) -> None:
-        """Unmap every stream, close the connection."""
-        for observed in self.streams.values():
-            observed.close()
+        """Unmap every stream unless there are `Mappings` for it, close the connection."""
+        if self._mappings is not None:
+            self._mappings.replace(self.streams.values())
+        else:
+            for observed in self.streams.values():
+                observed.close()
         self.streams.clear()
         for log in self._logs.values():
             log.header.close()
@@ -307,6 +358,11 @@ class Observer:
         trace = self.traces.get(message.trace)
         if trace is None:
             raise RemoteProtocolError(f"stream {message.stream} of no trace")
+        if self._mappings is not None:
+            known = self._mappings.take(message.trace, message.stream)
+            if known is not None:
+                self.streams[message.stream] = known
+                return
         try:
             stream = described_stream(message, trace, fd)
             memory = mmap.mmap(

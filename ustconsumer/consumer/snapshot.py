@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from ustconsumer._native.observer import (
     OBSERVE_OVERTAKEN,
     OBSERVE_WHOLE,
 )
+from ustconsumer._native.writeback import reserve
 from ustconsumer.consumer.observer import ObservedStream, oldest_position
 from ustconsumer.consumer.packet import Trace
 from ustconsumer.consumer.sinks.layout import (
@@ -40,6 +42,8 @@ _LOOKS = 100
 #: Writers that overtake us so often are faster than any copy.
 _RESTARTS = 8
 _PAGE = 4096
+#: Bytes of a file whose blocks are allocated before it is written.
+_WORTH_RESERVING = 1 << 20
 _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 
 
@@ -113,6 +117,11 @@ class _StreamCopy:
 
     def run(self) -> None:
         """Copy; raises `OSError` if the file does not take it."""
+        size = self._goal - self._position
+        if size >= _WORTH_RESERVING:
+            # Blocks are dear one write at a time. Without such an operation they are.
+            with contextlib.suppress(OSError):
+                reserve(self._fd, 0, size)
         while True:
             while self._position != self._end:
                 before = self._position
@@ -122,7 +131,7 @@ class _StreamCopy:
                 self._resolve(status)
             if self._goal == self._end or self._write_head():
                 break
-        # What was written and then found to be overtaken.
+        # What was reserved, or written and then found to be overtaken.
         os.ftruncate(self._fd, self._ring.data_offset)
 
     def _begin(self, goal: int) -> None:

@@ -16,10 +16,10 @@ from helpers.ringwriter import RingWriter
 from ustconsumer._native.observer import ObservedRing
 from ustconsumer._native.ring import Ring
 from ustconsumer.abi.ring import RING_LAYOUTS
-from ustconsumer.consumer.observer import ObservedStream
+from ustconsumer.consumer.observer import Mappings, ObservedStream
 from ustconsumer.consumer.packet import Stream, Trace
 from ustconsumer.consumer.snapshot import Snapshot, take_snapshot
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import RingBufferError, UsageError
 from ustconsumer.ringbuffer.allocate import create_memory, initialise
 from ustconsumer.ringbuffer.commit import Producer
 from ustconsumer.ringbuffer.geometry import Geometry
@@ -211,3 +211,36 @@ def test_a_channel_that_is_not_declared(tmp_path: Path) -> None:
     assert (taken.streams, taken.packets) == (1, 1)
     names = sorted(path.name for path in (tmp_path / "s" / TRACE.path).iterdir())
     assert names == ["channel0_0", "metadata"]
+
+
+def test_mappings_are_kept_as_long_as_the_streams_are_there(buffers: list[Buffer]) -> None:
+    first, second = (buffer.observed for buffer in buffers)
+    mappings = Mappings()
+    assert mappings.take("t", 0) is None
+    mappings.replace([first, second])
+    assert mappings.take("other", 0) is None
+    assert mappings.take("t", 0) is first
+    assert mappings.take("t", 0) is None
+    # The second is not in the session any more.
+    mappings.replace([first])
+    with pytest.raises(RingBufferError):
+        second.ring.positions()
+    assert mappings.take("t", 0) is first
+    assert first.ring.positions()
+
+
+def test_a_write_position_that_goes_back(buffers: list[Buffer]) -> None:
+    buffer = buffers[0]
+    buffer.packets(2)
+    observed = buffer.observed
+    assert observed.next_packet() is not None
+    # What comes next is damaged, and then there is nothing any more: no way but back.
+    at = observed.stream.geometry.data_at(1)
+    LAYOUT.packet.put(buffer.words.view, at, "content_size", 7)
+    buffer.words.store("offset", 0)
+    assert observed.next_packet() is None
+    buffer.words.store("offset", 2 * S)
+    buffer.packets(1)
+    packet = observed.next_packet()
+    assert packet is not None
+    assert packet.sequence == 2
