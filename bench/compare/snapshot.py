@@ -7,7 +7,7 @@ programs fill again before each run (what LTTng takes of idle buffers shrinks wi
 snapshot). "operation" is the call within a client that runs already: `Session.snapshot`, and
 ``lttng_snapshot_record()`` of liblttng-ctl; "command" is the whole ``drtrace snapshot record``
 and ``lttng snapshot record``. CPU is that of the client or command and of all daemons. Each
-pair has one run of each; medians, and the median of the pairs' ratios.
+pair has one run of each, in turns first; medians, and the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -107,7 +107,12 @@ class Subject:
         self.output = stack.rundir.home / "snapshots"
         if stack.name == "ours":
             self._create_ours(channel)
-            arguments = [_OURS + _LOOP, stack.rundir.path, _SESSION, self.output]
+            arguments: list[str | os.PathLike[str]] = [
+                _OURS + _LOOP,
+                stack.rundir.path,
+                _SESSION,
+                self.output,
+            ]
         else:
             stack.verb("create", _SESSION, "--snapshot", f"--output={self.output}")
             stack.verb("enable-channel", "--overwrite", *channel.options(), "channel0")
@@ -131,7 +136,7 @@ class Subject:
     def fill(self, app: Path, channel: Channel) -> None:
         """Fill the buffers of every CPU, with some to spare."""
         count = channel.subbuf_size * channel.num_subbuf * 5 // 4 // _EVENT
-        command = [app, str(count), "--text", str(_TEXT)]
+        command: list[str | os.PathLike[str]] = [app, str(count), "--text", str(_TEXT)]
         for cpu in sorted(os.sched_getaffinity(0)):
             process = self.stack.rundir.start(command, preexec_fn=lambda cpu=cpu: _stay_on(cpu))
             if process.wait():
@@ -154,7 +159,7 @@ class Subject:
         return self._measure(run)
 
     def parts(self) -> dict[str, float]:
-        """Return where the time of the operation goes (ours)."""
+        """Return where the time of the first snapshot in a client goes (ours)."""
         directory = self.stack.rundir.home / "parts"
         times: dict[str, float] = self._ask(str(directory))["parts"]
         shutil.rmtree(directory)
@@ -171,11 +176,10 @@ class Subject:
         assert self._client.stdout is not None
         self._client.stdin.write(word + "\n")
         self._client.stdin.flush()
-        began = time.perf_counter()
         answer = self._client.stdout.readline()
         if not answer:
             raise RuntimeError(f"the client of {self.name} failed")
-        return {"asked": time.perf_counter() - began, **json.loads(answer)}
+        return json.loads(answer)
 
     def _measure(self, run: Callable[[], float]) -> Run:
         daemons = self.stack.daemons()
@@ -240,7 +244,8 @@ def main() -> None:
         app = build(Path(directory)).flood
         with _subjects(channel) as subjects:
             for what in ("operation", "command"):
-                pairs = [_pair(subjects, what, app, channel) for _ in range(arguments.pairs + 1)]
+                count = arguments.pairs + 1
+                pairs = [_pair(subjects, what, app, channel, turn) for turn in range(count)]
                 # The first one met cold caches.
                 over = _print(what, pairs[1:])
                 if what == "operation":
@@ -249,12 +254,15 @@ def main() -> None:
     print("\n".join(missed) or "all budgets met")
 
 
-def _pair(subjects: tuple[Subject, Subject], what: str, app: Path, channel: Channel) -> list[Run]:
-    runs = []
-    for subject in subjects:
+def _pair(
+    subjects: tuple[Subject, Subject], what: str, app: Path, channel: Channel, turn: int
+) -> list[Run]:
+    """Have each take a snapshot; the other one is first every other time."""
+    runs: dict[str, Run] = {}
+    for subject in subjects if turn % 2 else subjects[::-1]:
         subject.fill(app, channel)
-        runs.append(getattr(subject, what)())
-    return runs
+        runs[subject.name] = getattr(subject, what)()
+    return [runs[subject.name] for subject in subjects]
 
 
 def _print(what: str, pairs: list[list[Run]]) -> list[str]:
@@ -286,7 +294,7 @@ def _print_parts(subject: Subject, app: Path, channel: Channel, times: int) -> N
     told = (
         f"{part} {statistics.median(one[part] for one in taken) * 1e3:.1f}" for part in taken[0]
     )
-    print(f"{'':>10} {'ours':>6} ms: {', '.join(told)}", flush=True)
+    print(f"{'':>10} {'ours':>6} ms, of the first in a client: {', '.join(told)}", flush=True)
 
 
 if __name__ == "__main__":

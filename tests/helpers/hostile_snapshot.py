@@ -25,7 +25,7 @@ from helpers.rings import CHANNEL_ID, CPU, UUID
 from ustconsumer._native.observer import OBSERVE_WHOLE, ObservedRing
 from ustconsumer.abi.packet import CTF_MAGIC
 from ustconsumer.consumer.observer import ObservedStream
-from ustconsumer.consumer.packet import Stream, Trace
+from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.snapshot import Snapshot, take_snapshot
 from ustconsumer.units import CpuId
 
@@ -102,6 +102,17 @@ class Victim:
                 self._check_packet(packet, position // size)
         return came
 
+    def follow(self) -> int:
+        """Read along for a while, as a program of one's own does."""
+        came = 0
+        while came < 1000:
+            packet: Packet | None = self.observed.next_packet()
+            if packet is None:
+                break
+            self._check_packet(packet.data.tobytes(), packet.sequence)
+            came += 1
+        return came
+
     # -- what must hold whatever the memory says -----------------------------------
 
     def check_memory(self) -> None:
@@ -162,12 +173,12 @@ def _case(mode: str, seed: int, shape: Shape, fd: int, length: int) -> int:
             for _ in range(chance.randrange(1, 6)):
                 lie(chance, shape, victim.writable)
             before = bytes(victim.writable)
-            believed += victim.look(chance) + victim.snapshot()
+            believed += victim.look(chance) + victim.snapshot() + victim.follow()
             assert bytes(victim.writable) == before, "an observer wrote"
         else:
             with liar(seed, shape, victim.writable):
                 for _ in range(4):
-                    believed += victim.look(chance) + victim.snapshot()
+                    believed += victim.look(chance) + victim.snapshot() + victim.follow()
         victim.check_memory()
     finally:
         victim.close()
