@@ -28,6 +28,7 @@ ADDED = [
     ],
     ["--name=one", *RULE, "--log-level=WARNING", "--action", "notify", "--action", "notify"],
     ["--name=range", *RULE, "--log-level=INFO..EMERG", "--action=stop-session", "s"],
+    ["--name=long", *RULE, "--log-level=TRACE_INFO..TRACE_EMERG", "--action", "notify"],
     ["--name=all", *RULE, "--log-level=..", "--action", "notify"],
     [*RULE, "--name=a,b", "--action", "notify"],
 ]
@@ -42,6 +43,10 @@ REFUSED = [
     [*RULE, "--action", "notify", "s1"],
     ["--condition", "session-consumed-size", "--action", "notify"],
     [*RULE, "--log-level=..INFO", "--action", "notify"],
+    [*RULE, "--log-level=..EMERG", "--action", "notify"],
+    [*RULE, "--log-level=warning", "--action", "notify"],
+    ["--owner-uid=99999999999999999999", *RULE, "--action", "notify"],
+    [*RULE, "--action", "snapshot-session", "s", "--max-size=99999999999G"],
     [*RULE, "--log-level=EMERG..INFO", "--action", "notify"],
     [*RULE, "--log-level=LOUD", "--action", "notify"],
     [*RULE, "--action", "notify", "--rate-policy=each:3"],

@@ -28,6 +28,12 @@ _ACTIONS = {
 }
 _CONDITION = "event-rule-matches"
 _TYPES = ("user", "user:tracepoint")
+#: LTTng's words for what is not there.
+_OTHER_CONDITIONS = ("session-consumed-size", "buffer-usage-high", "buffer-usage-low")
+_OTHER_TYPES = ("kernel", "jul", "log4j", "python")
+_OTHER_ACTIONS = ("rotate-session",)
+#: LTTng's longer names of log levels.
+_PREFIX = "TRACE_"
 _OF_RULE = ("--type", "--name", "--exclude-name", "--log-level", "--filter", "--capture")
 _OF_SNAPSHOT = ("--name", "--max-size", "--path", "--url")
 _RATES = ("every", "once-after")
@@ -103,6 +109,8 @@ class _Reader:
     def _begin_condition(self, name: str) -> None:
         if self._event is not None:
             raise UsageError("a trigger has one condition")
+        if name in _OTHER_CONDITIONS:
+            raise UsageError(f"condition {name} is not supported: only {_CONDITION} is")
         if name != _CONDITION:
             raise UsageError(f"unknown condition {name!r}: use {_CONDITION}")
         if self._actions:
@@ -111,6 +119,8 @@ class _Reader:
 
     def _begin_action(self, values: list[str]) -> None:
         kind, sessions = values[0], values[1:]
+        if kind in _OTHER_ACTIONS:
+            raise UsageError(f"action {kind} is not supported: use {_listed(_ACTIONS)}")
         if kind not in _ACTIONS:
             raise UsageError(f"unknown action {kind!r}: use {_listed(_ACTIONS)}")
         if self._event is None:
@@ -128,6 +138,8 @@ class _Reader:
         if name not in _OF_RULE:
             raise UsageError(f"{name} does not belong to a condition: put it elsewhere")
         if name == "--type":
+            if value.partition(":")[0] in _OTHER_TYPES:
+                raise UsageError(f"events of {value} are not supported: only user space is")
             if value not in _TYPES:
                 raise UsageError(f"unknown type of event rule {value!r}: use user")
             self._type = value
@@ -167,7 +179,7 @@ def _levels(text: str) -> tuple[int, int]:
     least, separator, most = text.partition("..")
     if not separator:
         return 2, _level(text, text)
-    if most not in ("", LOGLEVELS[0]):
+    if (most and not least) or most.removeprefix(_PREFIX) not in ("", LOGLEVELS[0]):
         raise UsageError(
             f"log levels {text!r}: a range goes up to EMERG, from LEVEL as LEVEL.., or is one level"
         )
@@ -175,9 +187,10 @@ def _levels(text: str) -> tuple[int, int]:
 
 
 def _level(name: str, text: str) -> int:
-    if name not in LOGLEVELS:
+    level = name.removeprefix(_PREFIX)
+    if level not in LOGLEVELS:
         raise UsageError(f"log levels {text!r}: unknown level {name!r}; use INFO, INFO.. or ..")
-    return LOGLEVELS.index(name)
+    return LOGLEVELS.index(level)
 
 
 def _rate(text: str) -> tuple[str, int]:

@@ -722,12 +722,15 @@ def encode(message: Message, fds: int = 0) -> bytes:
     Raises
     ------
     UsageError
-        A text in it is not Unicode: a file name or argument in another encoding.
+        A text in it is not Unicode (a file name or argument in another encoding), or a
+        number has more than 64 bits.
     """
     try:
         body = _encoder.encode(message)
     except UnicodeEncodeError as error:
         raise UsageError(f"{error.object!r} is not UTF-8 text: use another name") from None
+    except OverflowError:
+        raise UsageError(f"a number is too large: at most {MAX_COUNT}") from None
     return HEADER.pack(len(body), fds) + body
 
 
