@@ -224,6 +224,57 @@ def test_snapshots_on_signals_while_the_program_goes_on(apps: Apps, anyone: Rund
         last = seen[-1]
 
 
+@pytest.mark.parametrize("kind", ["c", "python"])
+def test_an_event_is_in_the_snapshot_it_asks_for(kind: str, apps: Apps, anyone: Rundir) -> None:
+    """Also if it is the last thing that the program does."""
+    programs: dict[str, list[str]] = {
+        "c": [str(apps.flood), "1000"],
+        "python": [*anyone.user.python()[-2:], "-c", STORM, "1000", "1", "0", "19"],
+    }
+    result = anyone.drtrace(
+        *("record", "--snapshot-on=*:tick", "--snapshot-filter", "seq == 999", "-e", "*:tick"),
+        *("-o", anyone.home / "t", "--", *programs[kind]),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    flight = Flight(result, anyone.home / "t")
+    assert flight.count == 1
+    assert flight.values("seq") == list(range(1000))
+
+
+def test_everything_goes_on_after_an_event(apps: Apps, rundir: Rundir) -> None:
+    running = Running(
+        rundir, apps, "--snapshot-on=sleeper:beat,exit", "--snapshot-filter=n == 20 || n == 40"
+    )
+    until(lambda: running.count() >= 1, "a snapshot")
+    flight = running.end()
+    # The second event comes within a second of the first: with it, or with the end, at the latest.
+    assert flight.count in (2, 3)
+    assert 20 in flight.values("n", 0)
+    last = flight.values("n", flight.count - 1)
+    assert last == list(range(len(last)))
+    assert len(last) > len(flight.values("n", 0))
+
+
+def test_a_storm_of_events_is_a_few_snapshots(apps: Apps, rundir: Rundir) -> None:
+    result = rundir.drtrace(
+        *("record", "--snapshot-on=flood:tick", "-o", rundir.home / "t", "-e", "flood:*", *SIZES),
+        *(apps.flood, "100000", "2"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    flight = Flight(result, rundir.home / "t")
+    seconds = float(result.stdout.splitlines()[-2].rpartition(", ")[2].removesuffix(" s"))
+    # The first, one a second, the last.
+    assert 1 <= flight.count <= seconds + 2
+
+
+def test_an_event_that_does_not_come(apps: Apps, rundir: Rundir) -> None:
+    options = ("--snapshot-on=flood:tick", "--snapshot-filter=seq == 1000")
+    result = rundir.drtrace("record", *options, "-o", "t", apps.flood, "1000")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("nothing was kept: there was no flood:tick, ")
+    assert not (rundir.home / "t").exists()
+
+
 def test_no_signal_no_snapshot(apps: Apps, rundir: Rundir) -> None:
     result = rundir.drtrace("record", "--snapshot-on=USR1", "-o", "t", apps.sleeper, "1", "5")
     line = r"nothing was kept: there was no SIGUSR1, \d+\.\d{3} s\n"
