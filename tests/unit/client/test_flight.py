@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,6 +258,17 @@ def test_a_burst_of_events_is_in_two_snapshots(
         wire.tell("a:*")
         recorder.finish()
         assert recorded.on == ["a:*", "shop:error", "a:*"]
+
+
+def test_what_the_last_program_told_is_waited_for(wire: Wire, tmp_path: Path) -> None:
+    """Its end is known at once; what it told comes by way of the registry."""
+    recorded = Recorded(tmp_path, "a:*")
+    with recorded.recorder as recorder:
+        late = threading.Timer(0.1, wire.tell, ["a:*"])
+        late.start()
+        recorder.finish()
+        late.join()
+    assert recorded.on == ["a:*"]
 
 
 def test_nobody_tells_any_more(wire: Wire, tmp_path: Path) -> None:
