@@ -18,11 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, help="directory, absent or empty")
     parser.add_argument(
         "--max-size",
-        type=int,
+        type=_bytes,
         default=0,
         metavar="BYTES",
         help="most bytes of packets, the newest (default: no limit)",
     )
+
+
+def _bytes(text: str) -> int:
+    size = int(text)
+    if size < 0:
+        raise ValueError
+    return size
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -268,22 +268,25 @@ class Recording:
         self._last_early = program
 
     def incomplete(self) -> list[str]:
-        """Return what was not recorded, or is not there any more, one line each."""
-        lines = []
-        if self._early:
-            programs = "1 program" if self._early == 1 else f"{self._early} programs"
-            lines.append(
-                f"{programs} ran or ended before buffers were ready: events of that time are "
-                f"not recorded (last of application {self._last_early})"
-            )
-        dropped = self._kept.dropped
-        if dropped:
-            programs = "1 ended program" if dropped == 1 else f"{dropped} ended programs"
-            lines.append(
-                f"the buffers of {programs} had to make room for those of others: more are kept "
-                "with `ltt-sessiond --max-kept`"
-            )
-        return lines
+        """Return what was not recorded and stands in no counter, one line each."""
+        if not self._early:
+            return []
+        programs = "1 program" if self._early == 1 else f"{self._early} programs"
+        return [
+            f"{programs} ran or ended before buffers were ready: events of that time are "
+            f"not recorded (last of application {self._last_early})"
+        ]
+
+    def _dropped(self) -> list[str]:
+        """Return whose buffers are not kept for snapshots any more, a line at most."""
+        count = self._kept.dropped
+        if not count:
+            return []
+        programs = "1 ended program" if count == 1 else f"{count} ended programs"
+        return [
+            f"the buffers of {programs} had to make room for those of others: more are kept "
+            "with `ltt-sessiond --max-kept`"
+        ]
 
     def problems(self) -> list[str]:
         """Return what keeps or kept packets from their consumers, one line each."""
@@ -341,7 +344,7 @@ class Recording:
             shm_path="" if self._files is None else self._files.path,
             dropped=self._kept.dropped,
             slow=list(slow),
-            problems=[*self.problems(), *self.incomplete()],
+            problems=[*self.problems(), *self.incomplete(), *self._dropped()],
         )
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ SCRIPT = [
     "RUN",
     "snapshot record",
     "snapshot record --name=named",
+    "snapshot record -n other",
     "snapshot record --max-size=1x",
     "snapshot record --name=a/b",
     "snapshot record --session=nowhere",
@@ -133,6 +134,28 @@ def test_a_snapshot_beside_the_consumer(rundir: Rundir, apps: Apps) -> None:
     # What the switch closed is on disk, and in memory still.
     assert len(babeltrace2_text(byhand).lines) == 1010
     assert len(babeltrace2_text(rundir.home / "trace").lines) == 1010
+
+
+def test_nothing_to_write(rundir: Rundir) -> None:
+    def drtrace(*arguments: str) -> Any:
+        return rundir.drtrace("--rundir", rundir.path, *arguments)
+
+    try:
+        refused = drtrace("create", "bad", "--shm-path", "")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert drtrace("create", "empty", "--snapshot").returncode == 0
+        assert drtrace("enable-event", "none:*").returncode == 0
+        assert drtrace("start").returncode == 0
+        # The general option, before the verb.
+        taken = drtrace("-n", "--json", "snapshot", "record", "-n", "name")
+        assert taken.returncode == 4
+        assert "the buffers are empty" in taken.stderr
+        # There is no directory, and none is named.
+        nothing = dict.fromkeys(("streams", "packets", "bytes", "lost"), 0)
+        assert json.loads(taken.stdout) == {"path": "", **nothing, "problems": []}
+        assert not list(rundir.home.rglob("name-*"))
+    finally:
+        end_registry(rundir)
 
 
 def test_a_consumer_that_cannot_write(rundir: Rundir, apps: Apps) -> None:

@@ -24,7 +24,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="directory of the trace (default: a new one below ~/lttng-traces)",
     )
-
     parser.add_argument(
         "--snapshot",
         action="store_true",
@@ -57,6 +56,8 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         output = given_output(arguments.output)
         # Refuse now what the consumer could not write to later.
         unclaim(claim(output))
+    if arguments.shm_path == "":
+        raise UsageError("--shm-path: an empty name is no directory")
     shm_path = None if arguments.shm_path is None else os.path.abspath(arguments.shm_path)
     with context.connect(start=True) as registry:
         session = registry.create(

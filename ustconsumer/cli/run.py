@@ -7,6 +7,7 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from ustconsumer.cli.context import Context
@@ -116,7 +117,9 @@ def _split(argv: list[str]) -> tuple[str | None, list[str]]:
     while position < len(argv):
         argument = argv[position]
         if not argument.startswith("-"):
-            return argument, argv[:position] + argv[position + 1 :]
+            # Before the verb it is the general one, whatever the verb means by it.
+            general = ["--no-sessiond" if each == "-n" else each for each in argv[:position]]
+            return argument, general + argv[position + 1 :]
         position += 2 if argument in _WITH_VALUE else 1
     return None, argv
 
@@ -131,7 +134,7 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     )
     parser.failure = verb.failure
     module.configure(parser)
-    _add_global_options(parser)
+    _add_global_options(parser, getattr(module, "OWN_OPTIONS", ()))
     prepare = getattr(module, "prepare", None)
     arguments = parser.parse(argv if prepare is None else prepare(argv))
     if arguments.version and name != "version":
@@ -164,12 +167,14 @@ def _status_of(error: UstConsumerError, verb: Verb) -> int:
     return verb.failure
 
 
-def _add_global_options(parser: argparse.ArgumentParser) -> None:
+def _add_global_options(parser: argparse.ArgumentParser, taken: Sequence[str] = ()) -> None:
+    """Add them, but for short names that the verb has taken."""
     group = parser.add_argument_group("general options")
     add = group.add_argument
     add("--rundir", metavar="DIR", help="run directory of the session daemon")
     add("--group", help="Unix group that may use a global session daemon started by us")
-    add("-n", "--no-sessiond", action="store_true", help="do not start a session daemon")
+    flags = [flag for flag in ("-n", "--no-sessiond") if flag not in taken]
+    add(*flags, action="store_true", help="do not start a session daemon")
     add("-q", "--quiet", action="store_true", help="print nothing, not even errors")
     add("-v", "--verbose", action="count", default=0, help="say more")
     add("--json", action="store_true", help="print results as JSON")

@@ -11,13 +11,17 @@ from ustconsumer.cli.options import add_session
 from ustconsumer.cli.places import local_path, shown_output
 from ustconsumer.cli.values import size
 
-__all__ = ["configure", "run"]
+__all__ = ["OWN_OPTIONS", "configure", "run"]
+
+#: As with ``lttng``, where the general one comes before the verb.
+OWN_OPTIONS = ("-n",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="DIR", help="directory of the session's snapshots")
     add_session(parser)
     parser.add_argument(
+        "-n",
         "--name",
         default="",
         help="first part of the names of its snapshots (default: snapshot-ID)",

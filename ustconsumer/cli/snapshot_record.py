@@ -15,7 +15,10 @@ from ustconsumer.cli.values import size
 if TYPE_CHECKING:
     from ustconsumer.consumer.snapshot import Snapshot
 
-__all__ = ["configure", "run"]
+__all__ = ["OWN_OPTIONS", "configure", "run"]
+
+#: As with ``lttng``, where the general one comes before the verb.
+OWN_OPTIONS = ("-n",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_session(parser)
     parser.add_argument(
+        "-n",
         "--name",
         default="",
         help="first part of the name of the snapshot's directory (default: the output's)",
@@ -60,7 +64,10 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     if not snapshot.packets:
         context.warn(_why_empty(snapshot))
     context.say(f"Snapshot recorded successfully for session {session.name}")
-    context.say(f"{snapshot.packets} packets, {snapshot.bytes} bytes\n{snapshot.path}")
+    packets = "1 packet" if snapshot.packets == 1 else f"{snapshot.packets} packets"
+    context.say(f"{packets}, {snapshot.bytes} bytes")
+    if snapshot.path:
+        context.say(snapshot.path)
     context.dump(snapshot)
 
 

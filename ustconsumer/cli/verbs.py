@@ -11,7 +11,8 @@ class Verb:
 
     The module has ``configure(parser)``, which adds its options, and
     ``run(arguments, context)``, which returns an exit status or ``None`` for success. It may
-    have ``prepare(argv)``, which returns the arguments in a form that argparse understands.
+    have ``OWN_OPTIONS``, short names of general options that it means otherwise, and
+    ``prepare(argv)``, which returns the arguments in a form that argparse understands.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 class Snapshot(msgspec.Struct, kw_only=True):
     """What `take_snapshot` wrote."""
 
-    #: its directory
+    #: its directory; empty if there was nothing to write
     path: str
     #: files with packets
     streams: int = 0
@@ -295,6 +295,8 @@ def _write(
         snapshot.problems += _problems(f"{stream.trace.path}/{stream.name}", copy)
     for trace, text in metadata():
         _finish(snapshot, output, trace, text, files.get(trace.id, []))
+    if not output.exists():
+        snapshot.path = ""
     return snapshot
 
 
