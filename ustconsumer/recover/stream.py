@@ -7,7 +7,12 @@ import mmap
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
-from ustconsumer._native.observer import OBSERVE_OPEN, OBSERVE_OVERTAKEN, ObservedRing
+from ustconsumer._native.observer import (
+    OBSERVE_ELSEWHERE,
+    OBSERVE_OPEN,
+    OBSERVE_OVERTAKEN,
+    ObservedRing,
+)
 from ustconsumer.consumer.observer import oldest_position
 from ustconsumer.recover.crashfile import StreamIdentity
 from ustconsumer.recover.resting import RestingPackets
@@ -54,13 +59,16 @@ class _Reader:
         ring: ObservedRing,
         geometry: Geometry,
         identity: StreamIdentity,
-        resting: RestingPackets | None,
+        resting: RestingPackets,
+        still: bool,
         walk: RecordWalk,
         findings: Findings,
     ) -> None:
         self._ring = ring
         self._identity = identity
         self._resting = resting
+        #: nobody reserved anything while the memory was copied, so nobody entered a page
+        self._still = still
         self._geometry = geometry
         self._walk = walk
         self._findings = findings
@@ -70,7 +78,7 @@ class _Reader:
 
     def older(self, position: int) -> Iterator[bytes]:
         """Yield packets of before the one at a position that are left on some page."""
-        if self._resting is None:
+        if not self._still:
             return
         size = self._geometry.subbuf_size
         following = self._ring.begins(position)
@@ -98,7 +106,9 @@ class _Reader:
         raw, whole = self._ring.take(position), True
         if raw is None and self._ring.status == OBSERVE_OPEN:
             raw, whole = self._ring.take_open(position, _LATEST), False
-        if raw is None and self._resting is not None:
+        if raw is None and (self._still or self._ring.status == OBSERVE_ELSEWHERE):
+            # A reader may have exchanged pages between our copies of the two words that say
+            # where they are. Of a packet that was delivered and not overtaken there is one.
             raw, whole = self._resting.take(position // self._geometry.subbuf_size), True
         if raw is None:
             self._count_missing(newest)
@@ -188,13 +198,9 @@ def recovered_packets(
     """
     ring = ObservedRing(memory, geometry.places(), uuid=identity.uuid, stream_id=identity.stream_id)
     try:
-        resting = None
-        if ring.positions()[1] == produced:
-            # Nobody reserved anything while it was copied, so nobody entered a page.
-            resting = RestingPackets(
-                memory, geometry, uuid=identity.uuid, stream_id=identity.stream_id
-            )
-        reader = _Reader(ring, geometry, identity, resting, walk, findings)
+        resting = RestingPackets(memory, geometry, uuid=identity.uuid, stream_id=identity.stream_id)
+        still = ring.positions()[1] == produced
+        reader = _Reader(ring, geometry, identity, resting, still, walk, findings)
         head = geometry.subbuf_trunc(produced)
         position = oldest_position(produced, geometry)
         yield from reader.older(position)

@@ -19,6 +19,7 @@ from ustconsumer.ctf.reading import Trace
 from ustconsumer.errors import UsageError
 from ustconsumer.mappers import writers_of
 from ustconsumer.recover import Recovered, recover
+from ustconsumer.recover.crashfile import CrashFile
 from ustconsumer.ringbuffer.allocate import crash_record
 from ustconsumer.ringbuffer.geometry import Geometry
 
@@ -100,6 +101,29 @@ def test_a_reader_killed_in_its_exchange(tmp_path: Path, noted: bool) -> None:
         # The page is out of the writers' table, and nothing says where.
         stream.words.store("rsb_id", before)
     stream.save()
+    assert recovered(tmp_path).problems == []
+    assert numbers(tmp_path / "out") == Counter(written)
+    stream.close()
+
+
+def test_a_page_that_was_exchanged_during_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two words that say where pages are were copied one before it, one after it."""
+    stream = CrashedStream(tmp_path / "shm" / PLACE, overwrite=True)
+    written = stream.write(80)
+    before = stream.words.load("rsb_id")
+    assert stream.ring.get_next()
+    stream.words.store("rsb_id", before)
+    stream.save()
+    copy = CrashFile.copy
+
+    def copy_while_somebody_writes(file: CrashFile) -> tuple[mmap.mmap, int]:
+        memory, produced = copy(file)
+        file.geometry.layout.control.put(memory, 0, "offset", produced + 100)
+        return memory, produced
+
+    monkeypatch.setattr(CrashFile, "copy", copy_while_somebody_writes)
     assert recovered(tmp_path).problems == []
     assert numbers(tmp_path / "out") == Counter(written)
     stream.close()
