@@ -113,10 +113,14 @@ def test_two_threads_on_all_cpus(apps: Apps, rundir: Rundir) -> None:
     )
     flight = Flight(result, rundir.home / "t")
     lines = babeltrace2_text(flight.directory).lines
+    found = 0
     for thread in (0, 1):
         seen = [int(n) for n in re.findall(rf"seq = (\d+), thread = {thread},", "\n".join(lines))]
-        assert seen[-1] == 29_999
+        # Of one that ended first on the same CPU the other may have overwritten everything.
+        assert not seen or seen[-1] == 29_999
         assert seen == sorted(set(seen))
+        found += bool(seen)
+    assert found
 
 
 @pytest.mark.parametrize("ending", [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL])
