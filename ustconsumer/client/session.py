@@ -99,9 +99,10 @@ class Session:
         name : str
             Becomes the prefix of its stream files.
         options : ChannelOptions, optional
-            Default: 4 sub-buffers of 512 KiB per CPU, discarding.
+            Default: 4 sub-buffers of 512 KiB per CPU, discarding; in snapshot mode overwriting.
         """
-        options = options or ChannelOptions()
+        if options is None:
+            options = ChannelOptions(mode="overwrite" if self.info().snapshot else "discard")
         return self._do(EnableChannel(session=self.name, channel=name, options=options))
 
     def enable_event(
