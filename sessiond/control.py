@@ -55,6 +55,7 @@ from ustconsumer.protocol.control import (
 __all__ = ["Control", "Host"]
 
 _DRAIN_SECONDS = 10.0
+_CONSUMERS = ("disk", "network")
 _MAX_WORKERS = 64
 #: States with an open trace.
 _RECORDING = ("active", "paused")
@@ -139,6 +140,7 @@ class Control:
             uid=peer.uid,
             gid=peer.gid,
             output=request.output,
+            destination=request.destination,
             snapshot=request.snapshot,
             shm_path=request.shm_path,
             owner_is_tracer=self._host.access.is_tracer(peer.uid),
@@ -304,6 +306,8 @@ class Control:
             id=session.id,
             output=session.output,
             streams=recording.stream_count(),
+            destination=session.destination,
+            created=int(session.created.timestamp()),
         )
         # Who reads the pipe takes the consumer's wake-ups: it is not for observers.
         client.send(attached, (recording.pipe.read_end,) if request.consume else ())
@@ -312,15 +316,16 @@ class Control:
 
     async def spawn_consumer(self, client: Client, request: SpawnConsumer) -> Message:
         session = self._session(client.peer.uid, request.session)
-        if request.kind != "disk":
-            raise UsageError(f"unknown kind of consumer {request.kind!r}: use disk")
+        kind = request.kind or session.consumer_kind
+        if kind not in _CONSUMERS:
+            raise UsageError(f"unknown kind of consumer {kind!r}: use {' or '.join(_CONSUMERS)}")
         if not 0 <= request.workers <= _MAX_WORKERS:
             raise UsageError(f"{request.workers} workers: 1 to {_MAX_WORKERS}")
         _check_consumed(session)
         recording = self._host.recording(session)
         if recording.lease is None:
             await self._host.start_consumer(
-                recording, Program(request.kind, request.workers, request.direct)
+                recording, Program(kind, request.workers, request.direct)
             )
         return Done()
 

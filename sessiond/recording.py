@@ -335,6 +335,7 @@ class Recording:
             gid=session.gid,
             state=session.state,
             output=session.output,
+            destination=session.destination,
             created=session.created.isoformat(),
             channels=[channel.info(lost[channel.name]) for channel in session.channels],
             streams=streams,

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError
-from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, EventInfo
+from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, Destination, EventInfo
 
 __all__ = ["TRANSITIONS", "Channel", "Registry", "Rule", "Session"]
 
@@ -80,6 +80,8 @@ class Session:
     uid: int
     gid: int
     output: str
+    #: where else its packets go, and how
+    destination: Destination = field(default_factory=Destination)
     #: the owner is in the tracing group of a global registry: every program joins
     owner_is_tracer: bool = False
     #: nothing is written until a snapshot is asked for
@@ -113,6 +115,11 @@ class Session:
             raise CommandError(f"session {self.name} is {self.state}")
         self.state = following
         self.started = self.started or following == "active"
+
+    @property
+    def consumer_kind(self) -> str:
+        """Which consumer takes its packets where they are to go."""
+        return "network" if self.destination.url else "disk"
 
     @property
     def buffers(self) -> str:

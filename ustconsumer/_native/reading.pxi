@@ -96,8 +96,8 @@ cdef void _move(RingState *r, uint64_t position) noexcept nogil:
 
 
 cdef bint _readable(RingState *r) noexcept nogil:
-    cdef uint64_t consumed = rb_load(_word(r, r.consumed))
+    cdef uint64_t position = rb_load(_word(r, r.consumed)) + r.ahead
     return (
-        _committed(r, consumed)
-        and _trunc(r, rb_load(_word(r, r.offset))) != _trunc(r, consumed)
+        _committed(r, position)
+        and _trunc(r, rb_load(_word(r, r.offset))) != _trunc(r, position)
     )

@@ -177,6 +177,24 @@ cdef class Ring:
         self._s.last_discarded = value
 
     @property
+    def ahead(self):
+        """Bytes behind the consumed position that were read and are not given back yet.
+
+        Discard mode only, where nobody takes what is not given back: `readable`, and with it
+        scans and `RingSet.pump`, look that much further.
+        """
+        return self._s.ahead
+
+    @ahead.setter
+    def ahead(self, uint64_t value):
+        self._s.ahead = value
+
+    def count_moved(self, uint64_t packets, uint64_t size):
+        """Add to `packet_count` and `byte_count` what was moved in another way than `drain`."""
+        self._s.packet_count += packets
+        self._s.byte_count += size
+
+    @property
     def lie(self):
         """What the memory contradicted itself in, empty if it did not."""
         return _LIES[self._s.lie]
@@ -315,7 +333,7 @@ cdef class Ring:
         return page, size, rb_peek(_word(&self._s, self._s.get_subbuf_consumed))
 
     def readable(self):
-        """Return whether the sub-buffer at ``consumed`` can be read now."""
+        """Return whether the sub-buffer at ``consumed``, and `ahead`, can be read now."""
         self._check()
         return _readable(&self._s)
 

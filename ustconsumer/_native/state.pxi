@@ -145,6 +145,8 @@ cdef struct RingState:
     # What draining keeps: the two files and their ends, totals, what went wrong.
     int data_fd, index_fd
     uint64_t data_offset, index_offset, last_discarded
+    # Bytes behind the consumed position that a reader has read and not given back.
+    uint64_t ahead
     # Bytes per system call, where it is more than who drains says.
     uint64_t batch
     uint64_t packet_count, byte_count

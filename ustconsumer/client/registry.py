@@ -16,6 +16,7 @@ from ustconsumer.protocol.control import (
     AppInfo,
     Applications,
     CreateSession,
+    Destination,
     Done,
     EventInfo,
     ListApplications,
@@ -58,6 +59,7 @@ class Registry:
         *,
         snapshot: bool = False,
         shm_path: str | os.PathLike[str] | None = None,
+        destination: Destination | None = None,
     ) -> Session:
         """Create a recording session that writes below ``output``.
 
@@ -66,12 +68,14 @@ class Registry:
         name : str
             May not contain ``/``.
         output : path
-            Made absolute; created by the consumer when there is something to write. Empty, for
-            a snapshot session only: snapshots have to name a directory.
+            Made absolute; created by the consumer when there is something to write. Empty: none,
+            where there is a relay to send to, or snapshots that name their directories.
         snapshot : bool
             Write nothing until `Session.snapshot`; channels overwrite by default.
         shm_path : path, optional
             Keep the buffers in files below this directory: what is in them outlives a crash.
+        destination : Destination, optional
+            A relay to send to, and the form of what is written.
 
         Raises
         ------
@@ -83,6 +87,7 @@ class Registry:
             output="" if output == "" else os.path.abspath(output),
             snapshot=snapshot,
             shm_path="" if shm_path is None else os.path.abspath(shm_path),
+            destination=destination or Destination(),
         )
         self.connection.request(request)
         return Session(self.connection, name)

@@ -157,7 +157,7 @@ class Session:
         return self._do(message)
 
     def spawn_consumer(
-        self, kind: str = "disk", *, workers: int = 0, direct: bool = False
+        self, kind: str = "", *, workers: int = 0, direct: bool = False
     ) -> list[str]:
         """Have the registry start a consumer; returns when it has attached.
 
@@ -166,6 +166,7 @@ class Session:
         Parameters
         ----------
         kind : str
+            "disk" or "network"; empty: what the session's destination asks for.
         workers : int
             Most threads that move packets at a time; 0: the consumer's default, one.
         direct : bool
@@ -174,7 +175,7 @@ class Session:
         message = SpawnConsumer(session=self.name, kind=kind, workers=workers, direct=direct)
         return self._do(message)
 
-    def start(self, consumer: str | None = "disk") -> list[str]:
+    def start(self, consumer: str | None = "") -> list[str]:
         """Start recording; returns when every application that answers in time records.
 
         Parameters

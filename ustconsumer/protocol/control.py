@@ -42,6 +42,7 @@ __all__ = [
     "DelSnapshotOutput",
     "Describe",
     "Description",
+    "Destination",
     "DestroySession",
     "Done",
     "Drain",
@@ -214,6 +215,30 @@ class ConsumerInfo(msgspec.Struct, kw_only=True):
     stats: ConsumerStats
 
 
+class Destination(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """Where packets go beside, or instead of, the session's directory, and in which form."""
+
+    #: of the relay, see `ustconsumer.protocol.relayurl`; empty: to none
+    url: str = ""
+    #: of its data port, if that is elsewhere: ``tcp://HOST:PORT``
+    data_url: str = ""
+    #: microseconds after which an idle stream says so to viewers; 0: not a live session
+    live_us: int = 0
+    #: compression level of the files in the directory; 0: plain files
+    zstd: int = 0
+    #: absolute directory for packets that the relay does not take now; empty: they wait in the
+    #: buffers
+    spool: str = ""
+    #: bytes that it may have; 0: no limit
+    spool_size: int = 0
+    #: files, absolute: a secret shared with the relay, whom we trust to sign its certificate
+    #: (empty: the system's), our own certificate and its key
+    token_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
 class SessionInfo(msgspec.Struct, kw_only=True):
     name: str
     id: str
@@ -229,6 +254,8 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     consumer: ConsumerInfo | None
     #: applications that ever got buffers of this session, by pid
     processes: list[int]
+    #: where else they go, and how
+    destination: Destination = Destination()
     #: nothing is written until a snapshot is asked for
     snapshot: bool = False
     #: directory of the buffers' files; empty: they have none
@@ -265,8 +292,9 @@ class AppInfo(msgspec.Struct, kw_only=True):
 
 class CreateSession(Message, tag="create", kw_only=True):
     name: str
-    #: absolute directory; created by the consumer
+    #: absolute directory; created by the consumer; empty: none
     output: str
+    destination: Destination = Destination()
     #: nothing is written until a snapshot is asked for; channels overwrite by default
     snapshot: bool = False
     #: absolute directory in which the buffers are files; empty: memory without a name
@@ -369,7 +397,7 @@ class SnapshotOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: int = 0
     #: becomes the first part of the name of each snapshot's directory
     name: str = ""
-    #: absolute directory; empty: the session's output
+    #: absolute directory, or URL of a relay; empty: the session's output
     path: str = ""
     #: bytes of packets that one snapshot may have; 0: no limit
     max_size: int = 0
@@ -503,7 +531,8 @@ class SpawnConsumer(Message, tag="spawn-consumer", kw_only=True):
     """Have the spawner start a consumer; replied to when it has attached."""
 
     session: str
-    kind: str = "disk"
+    #: empty: "network" if the session has a relay's URL, else "disk"
+    kind: str = ""
     #: most threads that move packets; 0: the consumer's default
     workers: int = 0
     #: write past the page cache where sub-buffers are large enough
@@ -552,6 +581,9 @@ class Attached(Message, tag="attached", kw_only=True):
     id: str
     output: str
     streams: int
+    destination: Destination = Destination()
+    #: seconds since the epoch at which the session was created
+    created: int = 0
 
 
 class TraceAdded(Message, tag="trace-added", kw_only=True):

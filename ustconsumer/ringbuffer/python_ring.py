@@ -44,6 +44,8 @@ class PythonRing:
             raise LayoutError("uuid", "16 bytes", len(uuid))
         self.memory = StreamMemory(buf, geometry)
         self.producer = Producer(self.memory, uuid, stream_id, cpu, wake_fd)
+        #: Bytes behind the consumed position that were read and are not given back yet.
+        self.ahead = 0
 
     def open(self) -> None:
         """Announce a reader: writers send wake-ups from now on."""
@@ -64,8 +66,8 @@ class PythonRing:
         return self.memory.load("consumed"), self.memory.load("offset")
 
     def readable(self) -> bool:
-        """Return whether the sub-buffer at ``consumed`` can be read now."""
-        return reader.readable(self.memory)
+        """Return whether the sub-buffer at ``consumed``, and `ahead`, can be read now."""
+        return reader.readable(self.memory, self.ahead)
 
     def snapshot(self) -> bool:
         """Note where reading can begin and end; False if nothing was produced."""

@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 
-def readable(memory: StreamMemory) -> bool:
-    """Return whether the sub-buffer at ``consumed`` can be read now."""
+def readable(memory: StreamMemory, ahead: int = 0) -> bool:
+    """Return whether the sub-buffer at ``consumed``, or so many bytes behind it, can be read."""
     trunc = memory.geometry.subbuf_trunc
-    consumed = memory.load("consumed")
-    return memory.committed(consumed) and trunc(memory.load("offset")) != trunc(consumed)
+    position = (memory.load("consumed") + ahead) % (1 << 64)
+    return memory.committed(position) and trunc(memory.load("offset")) != trunc(position)
 
 
 def snapshot(memory: StreamMemory) -> bool:
