@@ -7,11 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from consumerd import disk, snapshot
+from consumerd import disk, network, snapshot
 
 __all__ = ["main"]
 
-_KINDS = {"disk": disk, "snapshot": snapshot}
+_KINDS = {"disk": disk, "network": network, "snapshot": snapshot}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,8 +28,8 @@ def main(arguments: argparse.Namespace) -> int:
         "disk",
         arguments.session,
         arguments.rundir,
-        lambda output, report: DiskSink(
-            arguments.output or output, direct=arguments.direct, report=report
+        lambda attached, report: DiskSink(
+            arguments.output or attached.output, direct=arguments.direct, report=report
         ),
         arguments.workers,
     )

@@ -17,6 +17,7 @@ from ustconsumer.consumer.consumer import Consumer
 from ustconsumer.consumer.sink import Sink
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.limits import raise_descriptor_limit
+from ustconsumer.protocol.control import Attached
 
 __all__ = ["add_workers", "begin", "report", "run"]
 
@@ -28,7 +29,7 @@ def run(
     kind: str,
     session: str,
     rundir: str | None,
-    make_sink: Callable[[str, Callable[[str], None]], Sink],
+    make_sink: Callable[[Attached, Callable[[str], None]], Sink],
     workers: int = 0,
 ) -> int:
     """Consume a session until it ends; return the exit status.
@@ -36,7 +37,7 @@ def run(
     Parameters
     ----------
     make_sink : callable
-        Makes the sink from the session's output directory and what it may say lines with.
+        Makes the sink from what the registry says of the session and what may say lines.
     workers : int
         Most threads that move packets at a time; 0: one.
 
@@ -50,7 +51,7 @@ def run(
         consumer = Consumer(
             connection,
             session,
-            lambda output: make_sink(output, report),
+            lambda attached: make_sink(attached, report),
             kind,
             report,
             workers or 1,

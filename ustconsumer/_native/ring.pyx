@@ -11,6 +11,7 @@ Barriers: loads acquire, stores release, read-modify-writes are full barriers; t
 remaining pairings are named where they stand.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_WRITABLE
 from libc.errno cimport EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -388,6 +389,33 @@ cdef class Ring:
         if self._s.lie:
             raise RingBufferError(_LIES[self._s.lie])
         return page, checked.packet, checked.content, checked.sequence
+
+    def copy_held(self):
+        """Check and mend the packet of the held sub-buffer; return a copy with its facts.
+
+        Returns
+        -------
+        content : bytes
+            Without the padding behind it.
+        packet_size : int
+            Bytes, padding included.
+        begin, end, discarded, sequence : int
+            As in its header when it was checked.
+
+        Raises
+        ------
+        RingBufferError
+            The packet contradicts its buffer.
+        """
+        cdef Checked checked
+        cdef char *bytes_at
+        page, _, position = self.current()
+        bytes_at = _page(&self._s, page)
+        self._s.lie = _mend(&self._s, bytes_at, page, position, &checked)
+        if self._s.lie:
+            raise RingBufferError(_LIES[self._s.lie])
+        content = PyBytes_FromStringAndSize(bytes_at, <Py_ssize_t> checked.content)
+        return content, checked.packet, checked.begin, checked.end, checked.discarded, checked.sequence
 
     def assign(self, int data_fd, int index_fd=-1, uint64_t batch=0):
         """Give the ring its files, for `RingSet.pump`; -1 takes them away. Not owned.

@@ -12,10 +12,10 @@ from ustconsumer.consumer.ends import Ends
 from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.pacer import Pacer
-from ustconsumer.consumer.sink import Sink
+from ustconsumer.consumer.sink import LinkedSink, Sink
 from ustconsumer.consumer.streams import Streams
 from ustconsumer.consumer.subscription import Subscription
-from ustconsumer.protocol.control import ConsumerStats
+from ustconsumer.protocol.control import Attached, ConsumerStats
 
 __all__ = ["Consumer"]
 
@@ -39,7 +39,7 @@ class Consumer:
         To the registry; owned from now on.
     session : str
     sink : Sink
-        Or, with a callable, what makes one from the session's output directory.
+        Or, with a callable, what makes one from what the registry says of the session.
     kind : str
         Shown by ``drtrace status``.
     report : callable
@@ -58,7 +58,7 @@ class Consumer:
         self,
         connection: Connection,
         session: str,
-        sink: Sink | Callable[[str], Sink],
+        sink: Sink | Callable[[Attached], Sink],
         kind: str = "library",
         report: Callable[[str], None] = lambda line: None,
         workers: int = 1,
@@ -69,7 +69,9 @@ class Consumer:
         self._told = 0
         self._pacer = Pacer()
         self._subscription = Subscription(connection, session, kind, self._open, workers)
-        made = sink(self._subscription.output) if callable(sink) else sink
+        made = sink(self._subscription.attached) if callable(sink) else sink
+        if isinstance(made, LinkedSink):
+            self._subscription.listen(made.fd)
         self._streams = Streams(self._subscription, made, self._problem, report)
         self._holes = Holes(self._subscription, self._streams.live, self._problem, report)
         self._ends = Ends(self._subscription, self._streams, self._holes, self._problem)
@@ -127,6 +129,10 @@ class Consumer:
     def _move(self) -> bool:
         """Move what is readable for a moment; return whether there may be more."""
         streams, pacer = self._streams, self._pacer
+        if self._subscription.heard:
+            self._subscription.heard = False
+            streams.settle()
+            streams.outage.hurry()
         streams.retry(_TURN)
         pause_ns = int(pacer.pause_s * 1e9)
         found = self._subscription.rings.round(

@@ -18,10 +18,38 @@ __all__ = ["Ends"]
 
 #: Seconds that a sub-buffer is waited for that a process holds open.
 _HELD_LIMIT = 5.0
+#: Seconds without an arrival after which packets that were sent are not waited for, and how
+#: much longer than everything else they may take.
+_ARRIVAL_LIMIT = 2.0
+_LINK_EXTRA = 3.0
 #: Between two looks at what is waited for.
 _LOOK = 0.01
 #: Traces of processes that are gone, waiting in memory for an output that takes nothing.
 _MAX_WAITING = 32
+
+
+class _Arrivals:
+    """Whether packets that were sent keep arriving.
+
+    Parameters
+    ----------
+    streams : Streams
+    deadline : float
+        When nobody waits for them any more.
+    """
+
+    def __init__(self, streams: Streams, deadline: float) -> None:
+        self._streams = streams
+        self._deadline = deadline
+        self._moved = streams.totals()
+        self._last = time.monotonic()
+
+    def go_on(self) -> bool:
+        """Return whether it is worth waiting."""
+        now, moved = time.monotonic(), self._streams.totals()
+        if moved != self._moved:
+            self._moved, self._last = moved, now
+        return now - self._last < _ARRIVAL_LIMIT and now < self._deadline
 
 
 class Ends:
@@ -94,6 +122,7 @@ class Ends:
         gets one more chance.
         """
         streams, outage = self._streams, self._streams.outage
+        arrivals = _Arrivals(streams, deadline + _LINK_EXTRA)
         while True:
             held = []
             failed = False
@@ -106,6 +135,11 @@ class Ends:
                     held.append(mapped)
                 failed |= status == DRAIN_ERRNO
             outage.check_over()
+            if streams.under_way:
+                if arrivals.go_on():
+                    self._wait(_LOOK)
+                    continue
+                failed = True
             if failed and not retry:
                 return True
             if not failed and not held:
@@ -145,7 +179,8 @@ class Ends:
         closed = []
         for trace, deadline in tuple(self._ending.items()):
             left = [mapped for mapped in self._streams.live(trace) if not is_empty(mapped)]
-            waits = any(mapped.ring in self._streams.outage for mapped in left)
+            # Read but not arrived is the output's business too.
+            waits = any(mapped.ring in self._streams.outage or mapped.ring.ahead for mapped in left)
             if left and (len(self._ending) <= _MAX_WAITING if waits else now < deadline):
                 continue
             if waits:

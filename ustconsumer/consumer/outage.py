@@ -80,9 +80,14 @@ class Outage:
     def failed(self, error: OSError) -> None:
         """Note a failure; the next attempt comes a moment later."""
         self._next = time.monotonic() + _RETRY
-        if not self._said:
+        # A link that is slow, or not there yet, is no failure.
+        if not self._said and not isinstance(error, BlockingIOError):
             self._said = True
             self._problem(f"output: {error.strerror or error}; events are discarded meanwhile")
+
+    def hurry(self) -> None:
+        """Make it time for another attempt: there may be room."""
+        self._next = 0.0
 
     def wait(self, ring: Ring) -> None:
         """Stop taking from a ring."""

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from ustconsumer._native.ring import Ring
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
-__all__ = ["DrainingWriter", "Sink", "Writer"]
+__all__ = ["DrainingWriter", "LinkedSink", "LiveWriter", "Sink", "Writer"]
 
 
 class Writer(Protocol):
@@ -42,6 +42,18 @@ class DrainingWriter(Writer, Protocol):
         """Packets were moved, or not: called between passes, at least every few megabytes."""
 
 
+@runtime_checkable
+class LiveWriter(Writer, Protocol):
+    """A writer whose readers follow it while it goes on."""
+
+    @property
+    def declared(self) -> bool:
+        """Whether readers of the trace know of this stream's class yet."""
+
+    def say_idle(self, timestamp: int) -> None:
+        """Tell readers that nothing older than this (CLOCK_MONOTONIC, ns) comes."""
+
+
 class Sink(Protocol):
     """Where a session's packets go."""
 
@@ -62,3 +74,20 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """The session ended; every writer was closed before."""
+
+
+@runtime_checkable
+class LinkedSink(Sink, Protocol):
+    """A sink at the other end of a link: packets are taken now and arrive later.
+
+    Its writers are `DrainingWriter`: they read ahead (`Ring.ahead`), and give back in
+    ``settle`` what has arrived.
+    """
+
+    @property
+    def fd(self) -> int:
+        """An eventfd: readable when packets arrived or there is room again."""
+
+    @property
+    def live_us(self) -> int:
+        """Microseconds after which readers are told how far an idle stream is; 0: never."""

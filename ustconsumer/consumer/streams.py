@@ -12,7 +12,7 @@ from ustconsumer._native.window import Window
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.outage import PASSING, Outage
 from ustconsumer.consumer.packet import Packet, Trace
-from ustconsumer.consumer.sink import DrainingWriter, Sink, Writer
+from ustconsumer.consumer.sink import DrainingWriter, LinkedSink, LiveWriter, Sink, Writer
 from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.consumer.timers import Timers
 from ustconsumer.errors import RingBufferError, UstConsumerError
@@ -124,6 +124,7 @@ class Streams:
         self.timers: Timers[Ring] = Timers()
         self._subscription = subscription
         self._sink = sink
+        self._live_us = sink.live_us if isinstance(sink, LinkedSink) else 0
         self._problem = problem
         self._outlets: dict[Ring, Outlet] = {}
         self._given_up: set[Ring] = set()
@@ -138,6 +139,11 @@ class Streams:
             packets += ring.packet_count + outlet.packets
             moved += ring.byte_count + outlet.bytes
         return packets, moved
+
+    @property
+    def under_way(self) -> bool:
+        """Whether packets were taken by the sink that have not arrived."""
+        return any(mapped.ring.ahead for mapped in self.live())
 
     def live(self, trace: str | None = None) -> Iterator[MappedStream]:
         """Yield the streams (of one trace) that were not given up."""
@@ -168,16 +174,34 @@ class Streams:
             del self._outlets[mapped.ring]
             outlet.close()
             raise
-        self.timers.add(mapped.ring, mapped.switch_timer_us, mapped.read_timer_us, time.monotonic())
+        # As with LTTng, a live session's timer is the one of its channels.
+        switch_us = self._live_us or mapped.switch_timer_us
+        self.timers.add(mapped.ring, switch_us, mapped.read_timer_us, time.monotonic())
 
     def switch_due(self) -> None:
         """Close the packets being written whose switch timer says so."""
         for ring in self.timers.due(time.monotonic()):
             # Until an event is there the stream's class may be undeclared: who reads the
             # trace while it grows could not tell what the packet is.
-            geometry = self._outlets[ring].mapped.stream.geometry
-            if ring.positions()[1] != geometry.header_size:
+            outlet = self._outlets[ring]
+            if self._live_us and isinstance(outlet.writer, LiveWriter):
+                self._tick(outlet, outlet.writer)
+            elif ring.positions()[1] != outlet.mapped.stream.geometry.header_size:
                 ring.switch(False)
+
+    def _tick(self, outlet: Outlet, writer: LiveWriter) -> None:
+        """Close what was written to a live stream, or tell its viewers that nothing was."""
+        if not writer.declared:
+            return
+        ring = outlet.mapped.ring
+        # Before the look: what is written behind it is newer.
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        # The first one closes an empty packet: a relay takes no word on a stream without any.
+        if ring.switch(False):
+            return
+        consumed, produced = ring.positions()
+        if (consumed + ring.ahead) % (1 << 64) == produced:
+            writer.say_idle(now)
 
     def deliver(self, ring: Ring, max_bytes: int) -> bool:
         """Hand packets of a ring to its writer in Python; return whether it took them.

@@ -93,6 +93,10 @@ class Subscription:
             raise RemoteProtocolError(f"registry answered {type(reply).__name__} to attach")
         self.session = reply.session
         self.output = reply.output
+        #: What the registry says of the session.
+        self.attached = reply
+        #: A descriptor that `listen` was told of is readable.
+        self.heard = False
         self.rings = Pool(workers)
         self.streams: dict[Ring, MappedStream] = {}
         #: Traces with the reader of their metadata log.
@@ -111,6 +115,7 @@ class Subscription:
         self._poll.register(connection, select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
         self._extra: set[int] = set()
+        self._listened: set[int] = set()
         self._spare = Spare()
         #: Streams that could not be mapped yet, with their descriptors.
         self._postponed: list[tuple[StreamAdded, int]] = []
@@ -122,6 +127,11 @@ class Subscription:
         """Make `wait` return also when this descriptor becomes readable."""
         self._poll.register(fd, select.POLLIN)
         self._extra.add(fd)
+
+    def listen(self, fd: int) -> None:
+        """Make `wait` read this eventfd, and set `heard`, when it is readable."""
+        self._poll.register(fd, select.POLLIN)
+        self._listened.add(fd)
 
     def wait(self, timeout: float) -> bool:
         """Sleep until a wake-up, a push or a watched descriptor; handle pushes.
@@ -144,6 +154,10 @@ class Subscription:
                 self._empty_pipe(mask)
             elif fd in self._extra:
                 extra = True
+            elif fd in self._listened:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+                self.heard = True
             else:
                 pushed = True
         if pushed:

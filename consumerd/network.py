@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""``ust-consumerd network SESSION``: send a session's trace to a relay."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import uuid
+from collections.abc import Callable
+
+from consumerd.program import add_workers, run
+from ustconsumer.consumer.relaylink import Identity
+from ustconsumer.consumer.sinks.network import NetworkSink
+from ustconsumer.errors import UsageError
+from ustconsumer.protocol.control import Attached
+from ustconsumer.protocol.relayurl import parse_url
+from ustconsumer.relay.wire import Credentials
+
+__all__ = ["add_arguments", "main"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what this consumer can be told beyond its session."""
+    add_workers(parser)
+    parser.add_argument("--to", metavar="URL", help="of the relay (default: the session's)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Consume; return the exit status."""
+    return run(
+        "network",
+        arguments.session,
+        arguments.rundir,
+        lambda attached, report: _sink(arguments.to, attached, report),
+        arguments.workers,
+    )
+
+
+def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> NetworkSink:
+    wanted = attached.destination
+    url = to or wanted.url
+    if not url:
+        raise UsageError(f"session {attached.session} has no relay's URL: say one with --to")
+    identity = Identity(
+        host=socket.gethostname(),
+        name=attached.session,
+        uuid=uuid.UUID(attached.id).bytes,
+        created=attached.created,
+        live_us=wanted.live_us,
+    )
+    credentials = Credentials(
+        token_file=wanted.token_file,
+        ca_file=wanted.ca_file,
+        cert_file=wanted.cert_file,
+        key_file=wanted.key_file,
+    )
+    return NetworkSink(parse_url(url), identity, credentials, report=report)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""What one connection to a relay does: announce streams, send, ask what arrived, close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from itertools import islice
+
+from ustconsumer.consumer.flow import Flow, Outgoing, TraceText, Traffic
+from ustconsumer.consumer.relaylink import RelayLink
+from ustconsumer.ctf.packets import MetadataPacketWriter
+from ustconsumer.errors import BrokenResourceError
+from ustconsumer.protocol.relay import METADATA, NO_SEQUENCE, Index
+
+__all__ = ["Delivery"]
+
+#: Packets of a stream that are sent before others get their turn.
+_TURN = 32
+#: Seconds between two questions whether something has arrived; doubled while nothing has.
+_ASK, _MAX_ASK = 0.001, 0.1
+#: Between two looks whether there is hope still.
+_LOOK = 0.2
+
+
+@dataclass
+class _Announced:
+    """A stream, or a trace's metadata, that the relay knows.
+
+    ``sent``: packets of a stream, bytes of a text.
+    """
+
+    handle: int
+    sent: int = 0
+
+
+class Delivery:
+    """Brings what is on its way over one connection.
+
+    Parameters
+    ----------
+    traffic : Traffic
+    link : RelayLink
+    event : asyncio.Event
+        Set by who adds to the traffic.
+    """
+
+    def __init__(self, traffic: Traffic, link: RelayLink, event: asyncio.Event) -> None:
+        self._traffic = traffic
+        self._link = link
+        self._event = event
+        self._sent = asyncio.Event()
+        self._streams: dict[Flow, _Announced] = {}
+        self._texts: dict[str, _Announced] = {}
+
+    async def run(self) -> None:
+        """Deliver until the traffic has ended and all of it has arrived.
+
+        Raises
+        ------
+        OSError, UstConsumerError
+            The connection is lost, or nothing arrives any more.
+        """
+        work = asyncio.ensure_future(self._work())
+        asking = asyncio.ensure_future(self._ask())
+        tasks = {work, asking, self._link.failed}
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    tasks, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
+                if work in done:
+                    return
+                with self._traffic.lock:
+                    if self._traffic.is_hopeless:
+                        raise BrokenResourceError(f"relay {self._link.url}: it takes nothing")
+        finally:
+            for task in (work, asking):
+                task.cancel()
+                with contextlib.suppress(BaseException):
+                    await task
+
+    async def _work(self) -> None:
+        while True:
+            self._event.clear()
+            more = await self._send()
+            await self._close_ended()
+            with self._traffic.lock:
+                over = self._traffic.ending and not self._traffic.texts
+            if over:
+                await self._link.close_chunk()
+                await self._link.flush()
+                with self._traffic.lock:
+                    self._traffic.finished = True
+                return
+            if not more:
+                await self._event.wait()
+
+    async def _send(self) -> bool:
+        """Send some of what waits; return whether there is more."""
+        traffic = self._traffic
+        # Packets first, then text: what was here before a packet is sent before it.
+        with traffic.lock:
+            work = [
+                (flow, list(islice(flow.waiting, _TURN))) for flow in traffic.flows if flow.waiting
+            ]
+            texts = [(text, len(text.text)) for text in traffic.texts.values() if text.text]
+        for text, size in texts:
+            await self._announce(text)
+            self._send_text(text, size)
+        await self._link.drain()
+        for flow, packets in work:
+            announced = self._streams.get(flow)
+            if announced is not None:
+                await self._send_packets(flow, announced, packets)
+        self._send_beacons()
+        await self._link.drain()
+        with traffic.lock:
+            return any(flow.waiting for flow in traffic.flows if flow in self._streams)
+
+    async def _announce(self, text: TraceText) -> None:
+        """Tell the relay of streams that it does not know yet."""
+        link, trace = self._link, text.trace
+        with self._traffic.lock:
+            new = [flow for flow in self._traffic.flows_of(text) if flow not in self._streams]
+        if not new and trace.id in self._texts:
+            return
+        names = [flow.stream.name for flow in new]
+        if trace.id not in self._texts:
+            names.append(METADATA)
+        added = await asyncio.gather(
+            *(link.add_stream(name, trace.path, trace.uuid) for name in names)
+        )
+        for flow, answer in zip(new, added, strict=False):
+            self._streams[flow] = _Announced(answer.handle)
+            if answer.next_sequence != NO_SEQUENCE:
+                with self._traffic.lock:
+                    self._traffic.arrived(flow.known(answer.next_sequence))
+        if trace.id not in self._texts:
+            self._texts[trace.id] = _Announced(added[-1].handle, added[-1].text_size)
+        await link.publish()
+
+    def _send_text(self, text: TraceText, size: int) -> None:
+        announced = self._texts[text.trace.id]
+        if announced.sent < size:
+            with self._traffic.lock:
+                part = bytes(text.text[announced.sent : size])
+            packets = MetadataPacketWriter(text.trace.uuid).append(part)
+            self._link.send_metadata(announced.handle, packets)
+            announced.sent = size
+
+    async def _send_packets(
+        self, flow: Flow, announced: _Announced, packets: list[Outgoing]
+    ) -> None:
+        link, stream = self._link, flow.stream
+        for packet in packets:
+            with self._traffic.lock:
+                # The relay may have turned out to have it.
+                if not flow.waiting or flow.waiting[0] is not packet:
+                    continue
+                flow.sent.append(flow.waiting.popleft())
+            link.send_packet(
+                announced.handle,
+                announced.sent,
+                packet.content,
+                packet.packet_size - len(packet.content),
+            )
+            link.send_index(
+                Index(
+                    handle=announced.handle,
+                    net=announced.sent,
+                    packet_size=packet.packet_size * 8,
+                    content_size=len(packet.content) * 8,
+                    begin=packet.begin,
+                    end=packet.end,
+                    discarded=packet.discarded,
+                    class_id=stream.channel_id,
+                    instance=stream.cpu,
+                    sequence=packet.sequence,
+                )
+            )
+            announced.sent += 1
+            self._sent.set()
+            await link.drain()
+
+    def _send_beacons(self) -> None:
+        with self._traffic.lock:
+            due = [
+                (flow, announced, flow.beacon)
+                for flow, announced in self._streams.items()
+                # A relay takes no word on a stream of which it knows no packet.
+                if flow.beacon and not flow.waiting and announced.sent
+            ]
+            for flow, _, _ in due:
+                flow.beacon = 0
+        for flow, announced, timestamp in due:
+            class_id = flow.stream.channel_id
+            self._link.send_index(
+                Index(announced.handle, announced.sent - 1, 0, 0, 0, timestamp, 0, class_id, 0, 0)
+            )
+
+    async def _ask(self) -> None:
+        """Find out what has arrived: an index is acknowledged before its packet is there."""
+        traffic, delay = self._traffic, _ASK
+        while True:
+            self._sent.clear()
+            with traffic.lock:
+                asked = [
+                    (flow, len(flow.sent), announced)
+                    for flow, announced in self._streams.items()
+                    if flow.sent
+                ]
+            if not asked:
+                await self._sent.wait()
+                continue
+            pending = await asyncio.gather(
+                *(self._link.pending(each.handle, each.sent - 1) for _, _, each in asked)
+            )
+            with traffic.lock:
+                for (flow, count, _), missing in zip(asked, pending, strict=True):
+                    if not missing:
+                        traffic.arrived(flow.arrived(count))
+            if all(pending):
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _MAX_ASK)
+            else:
+                delay = _ASK
+                # Traces may be complete now.
+                self._event.set()
+
+    async def _close_ended(self) -> None:
+        """Close the traces that ended and have arrived: metadata, then streams, as LTTng does."""
+        with self._traffic.lock:
+            ended = [
+                (text, self._traffic.flows_of(text))
+                for text in self._traffic.texts.values()
+                if text.ended
+            ]
+            ended = [
+                (text, flows)
+                for text, flows in ended
+                if all(flow.ended and flow.is_empty for flow in flows)
+            ]
+        for text, flows in ended:
+            announced = self._texts.pop(text.trace.id, None)
+            if announced is not None:
+                await self._link.close_stream(announced.handle, NO_SEQUENCE)
+            for flow in flows:
+                known = self._streams.pop(flow, None)
+                if known is not None:
+                    last = known.sent - 1 if known.sent else NO_SEQUENCE
+                    await self._link.close_stream(known.handle, last)
+            with self._traffic.lock:
+                self._traffic.forget(text)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Packets on their way to a relay: read, sent, arrived."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ustconsumer.consumer.packet import Packet, Stream, Trace
+
+__all__ = ["Arrived", "Flow", "Outgoing", "TraceText", "Traffic", "make_outgoing"]
+
+_STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
+
+
+class Outgoing(NamedTuple):
+    """A packet, copied from its sub-buffer.
+
+    Attributes
+    ----------
+    content : bytes
+        Without the padding at its end, which is not sent.
+    packet_size : int
+        Bytes, padding included.
+    begin, end : int
+        Time stamps of the packet, nanoseconds of CLOCK_MONOTONIC.
+    discarded, sequence : int
+        As in the packet's header.
+    """
+
+    content: bytes
+    packet_size: int
+    begin: int
+    end: int
+    discarded: int
+    sequence: int
+
+
+def make_outgoing(packet: Packet) -> Outgoing:
+    """Return a copy of a packet, to be sent."""
+    # A copy first: its writers may change the header, and the index must say the same.
+    content = packet.data[: packet.content_size].tobytes()
+    header = packet.stream.geometry.layout.packet.get_all(content)
+    return Outgoing(
+        content,
+        packet.packet_size,
+        header["timestamp_begin"],
+        header["timestamp_end"],
+        header["events_discarded"],
+        packet.sequence,
+    )
+
+
+class Arrived(NamedTuple):
+    """What has arrived since somebody asked: how much, and the last one's number."""
+
+    packets: int
+    size: int
+    #: None if there was nothing
+    sequence: int | None
+
+
+class Flow:
+    """The packets of one stream between its reader and the relay; the caller has the lock.
+
+    Each is in ``waiting``, then in ``sent``, then it has arrived.
+
+    Attributes
+    ----------
+    beacon : int
+        Nothing older than this comes any more, once what is here was sent; 0: nobody said so.
+    ended : bool
+        Nothing more is read.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.waiting: deque[Outgoing] = deque()
+        self.sent: deque[Outgoing] = deque()
+        self.beacon = 0
+        self.ended = False
+        self._packets = 0
+        self._size = 0
+        self._sequence: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has arrived."""
+        return not self.waiting and not self.sent
+
+    def arrived(self, count: int) -> int:
+        """The first so many packets that were sent have arrived; return their bytes."""
+        size = 0
+        for _ in range(count):
+            packet = self.sent.popleft()
+            size += packet.packet_size
+            self._sequence = packet.sequence
+        self._packets += count
+        self._size += size
+        return size
+
+    def known(self, following: int) -> int:
+        """The relay has everything before this sequence number; return the bytes of that here."""
+        size = 0
+        while self.waiting and self.waiting[0].sequence < following:
+            self.sent.append(self.waiting.popleft())
+            size += self.arrived(1)
+        return size
+
+    def again(self) -> int:
+        """What was sent is to be sent again; return how many packets that are."""
+        count = len(self.sent)
+        self.waiting.extendleft(reversed(self.sent))
+        self.sent.clear()
+        return count
+
+    def take_arrived(self) -> Arrived:
+        """Return what has arrived since the last call."""
+        arrived = Arrived(self._packets, self._size, self._sequence)
+        self._packets = self._size = 0
+        self._sequence = None
+        return arrived
+
+
+class TraceText:
+    """The metadata of a trace, all of it: another connection may need it from the beginning.
+
+    Attributes
+    ----------
+    classes : set of int
+        Stream classes that it declares.
+    ended : bool
+        No more comes.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.text = bytearray()
+        self.classes: set[int] = set()
+        self.ended = False
+
+    def append(self, text: bytes) -> None:
+        """Add whole declarations."""
+        self.text += text
+        self.classes.update(int(number) for number in _STREAM_CLASS.findall(text))
+
+
+class Traffic:
+    """All that is on its way, and how it goes; the caller has the lock.
+
+    Parameters
+    ----------
+    on_arrival : callable
+        Told when something has arrived.
+
+    Attributes
+    ----------
+    flows : list of Flow
+    texts : dict of str to TraceText
+        By the trace's id.
+    held : int
+        Bytes of packets that have not arrived.
+    connected : bool
+        There is a relay at the other end.
+    """
+
+    def __init__(self, on_arrival: Callable[[], None]) -> None:
+        self.lock = threading.Lock()
+        self.flows: list[Flow] = []
+        self.texts: dict[str, TraceText] = {}
+        self.held = 0
+        self.connected = False
+        #: the session was ended properly
+        self.finished = False
+        #: how long nothing may arrive; None until the end has come
+        self._patience: float | None = None
+        self._last_arrival = time.monotonic()
+        self._on_arrival = on_arrival
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since something arrived, or since there is something that should."""
+        return time.monotonic() - self._last_arrival
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more is read."""
+        return self._patience is not None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the end has come, and nothing arrived for as long as that may take."""
+        return self._patience is not None and self.still_s > self._patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to do any more, or no hope."""
+        if not self.ending:
+            return False
+        return self.finished or self.is_hopeless or not (self.held or self.connected)
+
+    def open(self, stream: Stream) -> Flow:
+        """Take a stream."""
+        flow = Flow(stream)
+        self.flows.append(flow)
+        return flow
+
+    def text_of(self, trace: Trace) -> TraceText:
+        """Return the metadata of a trace."""
+        return self.texts.setdefault(trace.id, TraceText(trace))
+
+    def flows_of(self, text: TraceText) -> list[Flow]:
+        """Return the streams of a trace."""
+        return [flow for flow in self.flows if flow.stream.trace.id == text.trace.id]
+
+    def put(self, flow: Flow, packet: Outgoing) -> None:
+        """Take a packet."""
+        if not self.held:
+            self._last_arrival = time.monotonic()
+        self.held += packet.packet_size
+        flow.waiting.append(packet)
+        flow.beacon = 0
+
+    def arrived(self, size: int) -> None:
+        """Note that so many bytes have arrived."""
+        if size:
+            self.held -= size
+            self._last_arrival = time.monotonic()
+            self._on_arrival()
+
+    def send_again(self) -> int:
+        """Have everything sent again that has not arrived; return how many packets were sent."""
+        return sum(flow.again() for flow in self.flows)
+
+    def forget(self, text: TraceText) -> None:
+        """Let go of a trace that ended and has arrived."""
+        self.flows = [flow for flow in self.flows if flow.stream.trace.id != text.trace.id]
+        del self.texts[text.trace.id]
+
+    def end(self, patience: float) -> None:
+        """Let nothing more come; what is here has so many seconds from each arrival on."""
+        for flow in self.flows:
+            flow.ended = True
+        for text in self.texts.values():
+            text.ended = True
+        self._patience = patience
+        self._last_arrival = time.monotonic()

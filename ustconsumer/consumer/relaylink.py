@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: MIT
+"""One connection to a relay, as a producer: two sockets, one session, its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
+from ustconsumer.protocol import relay
+from ustconsumer.protocol.relay import AddStream, Command, Index, Status
+from ustconsumer.protocol.relayurl import RelayUrl
+from ustconsumer.relay.wire import Credentials, Wire, dial
+
+__all__ = ["Identity", "RelayLink"]
+
+#: Seconds for each step of making a connection, and for an answer that nothing delays.
+_PATIENCE = 10.0
+#: LTTng's receivers refuse a session without a name, which older protocols do not have.
+_OLDEST = 4
+_CHUNKS = 11
+_CONFIGURATION = 12
+#: Bytes that may wait for the socket: more would only be older when they arrive.
+_PENDING = 256 << 10
+_MAX_TEXT = 1 << 12
+_CHUNK_SIZE = 1 << 16
+
+_STATUS = struct.Struct(">I")
+_VERSION = struct.Struct(">II")
+_SETTINGS = struct.Struct(">IQ")
+_CREATED = struct.Struct(">QI")
+_CREATED_PATH = struct.Struct(">QII")
+_TWO = struct.Struct(">QQ")
+_CLOSED = struct.Struct(">II")
+
+
+class Identity(NamedTuple):
+    """What a session is called where it goes.
+
+    Attributes
+    ----------
+    uuid : bytes, length 16
+    created : int
+        Seconds since the epoch.
+    again : int
+        How often there was a connection of this session before. A relay that cannot go on
+        with a trace gets another name for another one: nothing is written over.
+    """
+
+    host: str
+    name: str
+    uuid: bytes
+    created: int
+    live_us: int = 0
+    snapshot: bool = False
+    again: int = 0
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the name has the time in it, as automatic ones do."""
+        return self.name.startswith("auto-")
+
+
+#: From the beginning of an answer to its size, or to that of a beginning that says more.
+_Need = Callable[["bytes | bytearray"], int]
+
+
+class _Expected(NamedTuple):
+    """An answer that is to come."""
+
+    need: _Need
+    deliver: Callable[[bytes], None]
+    waiting: asyncio.Future[bytes] | None
+
+
+class RelayLink:
+    """A session at a relay; `open` makes one.
+
+    Requests are sent without waiting for the answer of the one before: each returns what
+    can be awaited. Not thread-safe.
+
+    Attributes
+    ----------
+    minor : int
+        Version of the protocol that both ends speak.
+    resumable : bool
+        The relay is one of ours: it knows what it has.
+    path : str
+        Directory of the session below the relay's, where it is said.
+    """
+
+    def __init__(self, url: RelayUrl, control: Wire) -> None:
+        self.url = url
+        self.minor = 0
+        self.resumable = False
+        self.path = ""
+        self._control = control
+        self._data: Wire | None = None
+        self._directory = ""
+        self._chunk: int | None = None
+        self._expected: deque[_Expected] = deque()
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, url: RelayUrl, credentials: Credentials, identity: Identity, chunk_name: str = ""
+    ) -> RelayLink:
+        """Connect, agree on a version, create or find the session.
+
+        Parameters
+        ----------
+        chunk_name : str
+            Sub-directory of the session: of a snapshot.
+
+        Raises
+        ------
+        BrokenResourceError
+            No connection, or it went away.
+        RemoteProtocolError
+            It is no relay, too old, or refuses the session.
+        """
+
+        async def connect(host: str, port: int) -> Wire:
+            return await dial(
+                host,
+                port,
+                ipv6=url.ipv6,
+                tls=url.tls,
+                zstd=url.zstd,
+                credentials=credentials,
+                timeout=_PATIENCE,
+            )
+
+        link = cls(url, await connect(url.host, url.control_port))
+        try:
+            link._reader = asyncio.ensure_future(link._read_answers())
+            await asyncio.wait_for(link._begin(identity), _PATIENCE)
+            link._data = await connect(url.data_host or url.host, url.data_port)
+            if link.minor >= _CHUNKS:
+                link._chunk = 0
+                chunk = relay.CreateChunk(0, int(time.time()), chunk_name)
+                await asyncio.wait_for(
+                    link._checked(relay.create_chunk(chunk), "a trace chunk"), _PATIENCE
+                )
+        except TimeoutError:
+            await link.abort()
+            raise BrokenResourceError(
+                f"relay {url}: it did not answer in {_PATIENCE:.0f} s"
+            ) from None
+        except BaseException:
+            await link.abort()
+            raise
+        return link
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Done, with an exception, when the connection is of no use any more."""
+        assert self._reader is not None
+        return self._reader
+
+    async def add_stream(self, name: str, path: str, uuid: bytes) -> relay.StreamAdded:
+        """Add a stream of a trace; the relay makes its file."""
+        stream = AddStream(
+            name=name,
+            path=path if self.minor >= _CHUNKS else f"{self._directory}/{path}",
+            chunk=self._chunk or 0,
+            uuid=uuid if self.resumable else b"",
+        )
+        size = 36 if self.resumable else 12
+        raw = await self._call(relay.add_stream(self.minor, stream), size)
+        added = relay.decode_stream_added(raw, self.resumable)
+        if added.status != Status.OK:
+            raise RemoteProtocolError(
+                f"relay {self.url}: it refuses stream {path}/{name} (status {added.status})"
+            )
+        return added
+
+    async def publish(self) -> None:
+        """Let viewers see the streams that were added."""
+        await self._checked(relay.request(Command.STREAMS_SENT), "the streams")
+
+    def send_metadata(self, handle: int, packets: bytes) -> None:
+        """Send metadata packets; there is no answer."""
+        self._control.write(relay.send_metadata(handle, packets))
+
+    def send_packet(self, handle: int, net: int, content: bytes, padding: int) -> None:
+        """Send a packet."""
+        assert self._data is not None
+        self._data.write(relay.DATA_HEADER.pack(0, handle, net, len(content), padding))
+        self._data.write(content)
+
+    def send_index(self, entry: Index) -> None:
+        """Send what an index file says of a packet, or a beacon; one refused is the end."""
+        self._send(
+            relay.index(self.minor, entry),
+            lambda head: _STATUS.size,
+            functools.partial(self._check, "an index"),
+        )
+
+    async def pending(self, handle: int, net: int) -> bool:
+        """Return whether something up to this packet has not arrived."""
+        request = relay.request(Command.DATA_PENDING, _TWO.pack(handle, net))
+        (answer,) = _STATUS.unpack(await self._call(request, _STATUS.size))
+        if answer not in (0, 1):
+            raise RemoteProtocolError(f"relay {self.url}: it does not know a stream of its own")
+        return bool(answer)
+
+    async def close_stream(self, handle: int, last: int) -> None:
+        """Close a stream behind its last packet."""
+        payload = _TWO.pack(handle, last)
+        await self._checked(relay.request(Command.CLOSE_STREAM, payload), "the end of a stream")
+
+    async def close_chunk(self) -> None:
+        """Close the trace chunk: where it is, for good."""
+        if self._chunk is None:
+            return
+        chunk = relay.CloseChunk(self._chunk, int(time.time()))
+        self._chunk = None
+
+        raw = await self._call(relay.close_chunk(chunk), self._with_path(_CLOSED))
+        status, _ = _CLOSED.unpack_from(raw)
+        if status == Status.OK:
+            self.path = raw[_CLOSED.size :].rstrip(b"\0").decode(errors="replace")
+
+    async def drain(self) -> None:
+        """Wait until the sockets take more."""
+        await self._control.drain()
+        if self._data is not None and self._data.pending > _PENDING:
+            await self._data.drain()
+
+    async def flush(self) -> None:
+        """Wait until everything written is on its way."""
+        await self._control.drain()
+        if self._data is not None:
+            await self._data.drain()
+
+    async def abort(self) -> None:
+        """Close both sockets, whatever is under way."""
+        for wire in (self._data, self._control):
+            if wire is not None:
+                wire.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(BaseException):
+                await self._reader
+        for wire in (self._data, self._control):
+            if wire is not None:
+                with contextlib.suppress(OSError, BrokenResourceError, asyncio.TimeoutError):
+                    await asyncio.wait_for(wire.wait_closed(), _PATIENCE)
+
+    async def _begin(self, identity: Identity) -> None:
+        raw = await self._call(
+            relay.request(Command.VERSION, _VERSION.pack(relay.MAJOR, relay.MINOR)), _VERSION.size
+        )
+        major, minor = _VERSION.unpack(raw)
+        self.minor = min(minor, relay.MINOR)
+        if major != relay.MAJOR or self.minor < _OLDEST:
+            raise RemoteProtocolError(
+                f"relay {self.url}: it speaks version {major}.{minor}, we from "
+                f"{relay.MAJOR}.{_OLDEST} to {relay.MAJOR}.{relay.MINOR}"
+            )
+        if self.minor >= _CONFIGURATION:
+            await self._configure()
+        await self._create(identity)
+
+    async def _configure(self) -> None:
+        request = relay.request(Command.GET_CONFIGURATION, bytes(8))
+        status, flags = _SETTINGS.unpack(await self._call(request, _SETTINGS.size))
+        if status == Status.OK and flags & relay.RESUMABLE:
+            await self._checked(relay.request(Command.RESUME), "to go on with a session")
+            self.resumable = True
+
+    async def _create(self, identity: Identity) -> None:
+        url = self.url
+        created, base, uuid = identity.created, url.path, identity.uuid
+        name, has_time = identity.name, identity.has_time
+        if identity.again and not self.resumable:
+            # It would write over what it has of us.
+            created = max(int(time.time()), created + identity.again)
+            stamp = time.strftime("-%Y%m%d-%H%M%S", time.localtime(created))
+            base = base and base + stamp
+            has_time = False
+            uuid = bytes([uuid[0] ^ identity.again & 0xFF, *uuid[1:]])
+        date = time.strftime("-%Y%m%d-%H%M%S", time.localtime(created))
+        self._directory = f"{identity.host}/{base or name + ('' if has_time else date)}"
+        session = relay.CreateSession(
+            name=name,
+            host=identity.host,
+            base_path=base,
+            live_us=identity.live_us,
+            snapshot=identity.snapshot,
+            name_has_time=has_time,
+            uuid=uuid,
+            created=created,
+        )
+        request = relay.create_session(self.minor, session)
+        if self.minor >= _CHUNKS:
+            raw = await self._call(request, self._with_path(_CREATED_PATH))
+            _, status, _ = _CREATED_PATH.unpack_from(raw)
+            self.path = raw[_CREATED_PATH.size :].rstrip(b"\0").decode(errors="replace")
+        else:
+            _, status = _CREATED.unpack(await self._call(request, _CREATED.size))
+        if status != Status.OK:
+            raise RemoteProtocolError(f"relay {url}: it refuses session {name} (status {status})")
+
+    # -- questions and answers -------------------------------------------------------
+
+    def _ask(self, request: bytes, need: _Need) -> asyncio.Future[bytes]:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._send(request, need, answer.set_result, answer)
+        return answer
+
+    def _send(
+        self,
+        request: bytes,
+        need: _Need,
+        deliver: Callable[[bytes], None],
+        waiting: asyncio.Future[bytes] | None = None,
+    ) -> None:
+        if self._reader is not None and self._reader.done():
+            raise BrokenResourceError(f"relay {self.url}: the connection is lost")
+        self._expected.append(_Expected(need, deliver, waiting))
+        self._control.write(request)
+
+    async def _call(self, request: bytes, size: int | _Need) -> bytes:
+        answer = self._ask(request, size if callable(size) else lambda head: size)
+        await self._control.drain()
+        return await answer
+
+    async def _checked(self, request: bytes, what: str) -> None:
+        self._check(what, await self._call(request, _STATUS.size))
+
+    def _check(self, what: str, raw: bytes) -> None:
+        (status,) = _STATUS.unpack(raw)
+        if status != Status.OK:
+            raise RemoteProtocolError(f"relay {self.url}: it refuses {what} (status {status})")
+
+    def _with_path(self, layout: struct.Struct) -> _Need:
+        """Return how long an answer is that ends with the length of a path and the path."""
+
+        def need(head: bytes | bytearray) -> int:
+            if len(head) < layout.size:
+                return layout.size
+            length: int = layout.unpack_from(head)[-1]
+            if length > _MAX_TEXT:
+                raise RemoteProtocolError(f"relay {self.url}: a path of {length} bytes")
+            return layout.size + length
+
+        return need
+
+    async def _read_answers(self) -> None:
+        """Give answers to those who wait, in order, until the connection ends."""
+        held = bytearray()
+        lost: BaseException
+        try:
+            while True:
+                chunk = await self._control.read(_CHUNK_SIZE)
+                if not chunk:
+                    raise BrokenResourceError(f"relay {self.url}: it closed the connection")
+                held += chunk
+                while self._expected:
+                    size = self._expected[0].need(held)
+                    if len(held) < size:
+                        break
+                    raw = bytes(held[:size])
+                    del held[:size]
+                    expected = self._expected.popleft()
+                    if expected.waiting is None or not expected.waiting.done():
+                        expected.deliver(raw)
+                if held and not self._expected:
+                    raise RemoteProtocolError(f"relay {self.url}: it answers what nobody asked")
+        except BaseException as error:
+            lost = error
+        for expected in self._expected:
+            if expected.waiting is not None and not expected.waiting.done():
+                if isinstance(lost, Exception):
+                    expected.waiting.set_exception(lost)
+                    # Whether or not somebody still waits for it.
+                    expected.waiting.exception()
+                else:
+                    expected.waiting.cancel()
+        self._expected.clear()
+        raise lost

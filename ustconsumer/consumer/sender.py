@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""The thread that brings a session's packets to a relay, over as many connections as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from ustconsumer.consumer.delivery import Delivery
+from ustconsumer.consumer.flow import Arrived, Flow, Outgoing, Traffic
+from ustconsumer.consumer.packet import Stream, Trace
+from ustconsumer.consumer.relaylink import Identity, RelayLink
+from ustconsumer.errors import UstConsumerError
+from ustconsumer.protocol.relayurl import RelayUrl
+from ustconsumer.relay.wire import Credentials
+
+__all__ = ["WINDOW", "Sender"]
+
+#: Bytes of packets that have not arrived, of all streams: as much as a fast link with long
+#: ways needs.
+WINDOW = 16 << 20
+#: Seconds between two attempts to connect, doubled from the first on.
+_RETRY, _MAX_RETRY = 0.1, 2.0
+#: Without anything arriving for so long, the relay takes nothing.
+_STALLED = 2.0
+
+
+class Sender:
+    """Sends packets and metadata to a relay, again where a connection breaks.
+
+    Its methods are for the consumer's threads; the connection is a thread of its own.
+
+    Parameters
+    ----------
+    url : RelayUrl
+    credentials : Credentials
+    identity : Identity
+    report : callable
+        Told what happens to the connection, one line each.
+
+    Attributes
+    ----------
+    fd : int
+        Readable when something arrived, or the connection came or went.
+    """
+
+    def __init__(
+        self,
+        url: RelayUrl,
+        credentials: Credentials,
+        identity: Identity,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._url = url
+        self._credentials = credentials
+        self._identity = identity
+        self._report = report
+        self._traffic = Traffic(self._wake)
+        #: why nothing can be sent; empty while nobody has tried
+        self._problem = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._event: asyncio.Event | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._thread.start()
+        self._started.wait()
+
+    # -- for the consumer --------------------------------------------------------------
+
+    def open(self, stream: Stream) -> Flow:
+        """Take a stream."""
+        with self._traffic.lock:
+            return self._traffic.open(stream)
+
+    def append_text(self, trace: Trace, text: bytes) -> None:
+        """Take metadata text, whole declarations, before packets that need it."""
+        with self._traffic.lock:
+            self._traffic.text_of(trace).append(text)
+        self._kick()
+
+    def declared(self, stream: Stream) -> bool:
+        """Return whether the metadata so far declares the stream's class."""
+        with self._traffic.lock:
+            return stream.channel_id in self._traffic.text_of(stream.trace).classes
+
+    def obstacle(self, flow: Flow, size: int) -> str | None:
+        """Return why so many bytes of a stream cannot be taken now; None if they can.
+
+        Empty if that is nothing to speak of: a connection being made, or one that is slow.
+        """
+        traffic = self._traffic
+        with traffic.lock:
+            if not traffic.connected:
+                return self._problem
+            if flow.is_empty or traffic.held + size <= WINDOW:
+                return None
+            return f"relay {self._url}: it takes nothing" if traffic.still_s > _STALLED else ""
+
+    def put(self, flow: Flow, packet: Outgoing) -> None:
+        """Take a packet."""
+        with self._traffic.lock:
+            self._traffic.put(flow, packet)
+        self._kick()
+
+    def say_idle(self, flow: Flow, timestamp: int) -> None:
+        """Tell viewers that nothing older comes in a stream."""
+        with self._traffic.lock:
+            flow.beacon = timestamp
+        self._kick()
+
+    def take_arrived(self, flow: Flow) -> Arrived:
+        """Return what has arrived of a stream since the last call."""
+        with self._traffic.lock:
+            return flow.take_arrived()
+
+    def end(self, flow: Flow) -> None:
+        """Take no more of a stream; what is here is sent still."""
+        with self._traffic.lock:
+            flow.ended = True
+        self._kick()
+
+    def end_trace(self, trace: Trace) -> None:
+        """Take no more of a trace: all its streams have ended."""
+        with self._traffic.lock:
+            self._traffic.text_of(trace).ended = True
+        self._kick()
+
+    def close(self, seconds: float) -> int:
+        """Send what is here, end the session and the thread.
+
+        Parameters
+        ----------
+        seconds : float
+            How long nothing may arrive before this gives up.
+
+        Returns
+        -------
+        int
+            Bytes that were not sent, or of which nobody knows whether they arrived.
+        """
+        with self._traffic.lock:
+            self._traffic.end(seconds)
+        self._kick()
+        self._thread.join()
+        os.close(self.fd)
+        return self._traffic.held
+
+    def _kick(self) -> None:
+        loop, event = self._loop, self._event
+        if loop is not None and event is not None and not event.is_set():
+            # The loop ends when everything has arrived.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(event.set)
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._started.set()
+        delay = _RETRY
+        while not self._traffic.is_over:
+            try:
+                link = await RelayLink.open(self._url, self._credentials, self._identity)
+            except (OSError, UstConsumerError) as error:
+                self._lost(str(error))
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _MAX_RETRY)
+                continue
+            delay = _RETRY
+            self._identity = self._identity._replace(again=self._identity.again + 1)
+            try:
+                self._found()
+                await Delivery(self._traffic, link, self._event).run()
+            except (OSError, UstConsumerError) as error:
+                self._lost(str(error))
+                self._send_again(link)
+            finally:
+                await link.abort()
+
+    def _send_again(self, link: RelayLink) -> None:
+        with self._traffic.lock:
+            count = self._traffic.send_again()
+        if count and not link.resumable:
+            # It cannot say what it has of them.
+            self._report(
+                f"relay {self._url}: {count} packets were under way: they are sent again, to a "
+                "new trace, and may be in the last one as well"
+            )
+
+    def _found(self) -> None:
+        with self._traffic.lock:
+            self._traffic.connected = True
+            again = bool(self._problem)
+            self._problem = ""
+        if again:
+            self._report(f"relay {self._url}: connected")
+        self._wake()
+
+    def _lost(self, problem: str) -> None:
+        with self._traffic.lock:
+            news = self._problem != problem
+            self._traffic.connected = False
+            self._problem = problem
+        if news:
+            self._report(problem)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_write(self.fd, 1)
