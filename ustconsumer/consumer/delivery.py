@@ -107,7 +107,9 @@ class Delivery:
             work = [
                 (flow, list(islice(flow.waiting, _TURN))) for flow in traffic.flows if flow.waiting
             ]
-            texts = [(text, len(text.text)) for text in traffic.texts.values() if text.text]
+            # All its streams are here when a class is declared. Babeltrace never comes back
+            # from a trace whose streams appear one by one.
+            texts = [(text, len(text.text)) for text in traffic.texts.values() if text.classes]
         for text, size in texts:
             await self._announce(text)
             self._send_text(text, size)

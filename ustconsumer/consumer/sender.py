@@ -64,10 +64,8 @@ class Sender:
         self._problem = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event: asyncio.Event | None = None
-        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
-        self._started.wait()
 
     # -- for the consumer --------------------------------------------------------------
 
@@ -167,7 +165,6 @@ class Sender:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._started.set()
         delay = _RETRY
         while not self._traffic.is_over:
             try:
