@@ -47,6 +47,7 @@ def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> 
         uuid=uuid.UUID(attached.id).bytes,
         created=attached.created,
         live_us=wanted.live_us,
+        again=attached.turn,
     )
     credentials = Credentials(
         token_file=wanted.token_file,

@@ -308,6 +308,7 @@ class Control:
             streams=recording.stream_count(),
             destination=session.destination,
             created=int(session.created.timestamp()),
+            turn=recording.turns,
         )
         # Who reads the pipe takes the consumer's wake-ups: it is not for observers.
         client.send(attached, (recording.pipe.read_end,) if request.consume else ())

@@ -52,6 +52,8 @@ class Recording:
         self.pipe = WakePipe()
         self.lock = asyncio.Lock()
         self.lease: Subscription | None = None
+        #: consumers that ever held it
+        self.turns = 0
         #: by `Owner.key`
         self.traces: dict[tuple[int, int], Trace] = {}
         self._observers: list[Subscription] = []
@@ -223,6 +225,7 @@ class Recording:
         if subscription.consume:
             assert self.lease is None
             self.lease = subscription
+            self.turns += 1
             self._lease_taken.set()
             self._lease_free.clear()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +21,8 @@ __all__ = ["Delivery"]
 _TURN = 32
 #: Seconds between two questions whether something has arrived; doubled while nothing has.
 _ASK, _MAX_ASK = 0.001, 0.1
+#: Periods of a live session that viewers get for the end of a trace, and seconds at most.
+_LINGER, _MAX_LINGER = 2.5, 4.0
 #: Between two looks whether there is hope still.
 _LOOK = 0.2
 
@@ -44,15 +47,25 @@ class Delivery:
     link : RelayLink
     event : asyncio.Event
         Set by who adds to the traffic.
+    live_us : int
+        Period of a live session, 0: it is none.
     """
 
-    def __init__(self, traffic: Traffic, link: RelayLink, event: asyncio.Event) -> None:
+    def __init__(
+        self, traffic: Traffic, link: RelayLink, event: asyncio.Event, live_us: int = 0
+    ) -> None:
         self._traffic = traffic
         self._link = link
         self._event = event
         self._sent = asyncio.Event()
         self._streams: dict[Flow, _Announced] = {}
         self._texts: dict[str, _Announced] = {}
+        # LTTng's relay ends a stream for viewers when its producer does, whether or not they
+        # have read it: they get time to.
+        self._period = live_us / 1e6
+        self._linger = 0.0 if link.resumable else min(_LINGER * self._period, _MAX_LINGER)
+        #: by the trace's id: when its end has arrived
+        self._complete: dict[str, float] = {}
 
     async def run(self) -> None:
         """Deliver until the traffic has ended and all of it has arrived.
@@ -97,7 +110,13 @@ class Delivery:
                     self._traffic.finished = True
                 return
             if not more:
-                await self._event.wait()
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for something to do; as long as viewers get time, look every now and then."""
+        seconds = self._period / 2 if self._complete else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
 
     async def _send(self) -> bool:
         """Send some of what waits; return whether there is more."""
@@ -233,6 +252,19 @@ class Delivery:
                 # Traces may be complete now.
                 self._event.set()
 
+    def _lingers(self, text: TraceText, flows: list[Flow]) -> bool:
+        """Return whether viewers get more time; tell them that nothing else comes."""
+        now = asyncio.get_running_loop().time()
+        since = self._complete.setdefault(text.trace.id, now)
+        if self._linger and any(each in self._streams for each in flows):
+            if now - since < self._linger:
+                with self._traffic.lock:
+                    for flow in flows:
+                        flow.beacon = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                return True
+        del self._complete[text.trace.id]
+        return False
+
     async def _close_ended(self) -> None:
         """Close the traces that ended and have arrived: metadata, then streams, as LTTng does."""
         with self._traffic.lock:
@@ -247,6 +279,8 @@ class Delivery:
                 if all(flow.ended and flow.is_empty for flow in flows)
             ]
         for text, flows in ended:
+            if self._lingers(text, flows):
+                continue
             announced = self._texts.pop(text.trace.id, None)
             if announced is not None:
                 await self._link.close_stream(announced.handle, NO_SEQUENCE)

@@ -178,7 +178,7 @@ class Sender:
             self._identity = self._identity._replace(again=self._identity.again + 1)
             try:
                 self._found()
-                await Delivery(self._traffic, link, self._event).run()
+                await Delivery(self._traffic, link, self._event, self._identity.live_us).run()
             except (OSError, UstConsumerError) as error:
                 self._lost(str(error))
                 self._send_again(link)

@@ -584,6 +584,8 @@ class Attached(Message, tag="attached", kw_only=True):
     destination: Destination = Destination()
     #: seconds since the epoch at which the session was created
     created: int = 0
+    #: consumers that held the lease before
+    turn: int = 0
 
 
 class TraceAdded(Message, tag="trace-added", kw_only=True):

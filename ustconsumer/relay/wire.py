@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Plain connections to a relay."""
+
 from __future__ import annotations
 
 import asyncio
