@@ -256,12 +256,12 @@ class Delivery:
         """Return whether viewers get more time; tell them that nothing else comes."""
         now = asyncio.get_running_loop().time()
         since = self._complete.setdefault(text.trace.id, now)
-        if self._linger and any(each in self._streams for each in flows):
-            if now - since < self._linger:
-                with self._traffic.lock:
-                    for flow in flows:
-                        flow.beacon = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-                return True
+        known = any(each in self._streams for each in flows)
+        if known and now - since < self._linger:
+            with self._traffic.lock:
+                for flow in flows:
+                    flow.beacon = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            return True
         del self._complete[text.trace.id]
         return False
 

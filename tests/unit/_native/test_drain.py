@@ -350,3 +350,42 @@ def test_no_ring_starves_behind_another() -> None:
             made.packet(2000)
         ready = [rings.pump(0, 1 << 20, 0)[1] for _ in range(4)]
         assert ready == [one.ring, other.ring] * 2
+
+
+def test_what_is_read_ahead_is_not_readable_again_and_not_given_back() -> None:
+    with make_ring(overwrite=False) as ring:
+        for now in (2000, 3000):
+            ring.packet(now)
+        rings = RingSet()
+        rings.add(ring.ring)
+        for number in range(2):
+            assert rings.scan() == [ring.ring]
+            assert ring.ring.get(number * 4096)
+            ring.ring.put()
+            ring.ring.ahead += 4096
+        assert not ring.ring.readable()
+        assert rings.scan() == []
+        assert ring.ring.positions()[0] == 0
+        # Given back, the place behind it is the same.
+        ring.ring.move_consumer(4096)
+        ring.ring.ahead = 4096
+        assert not ring.ring.readable()
+        ring.packet(4000)
+        assert ring.ring.readable()
+
+
+def test_a_copy_of_a_packet_has_its_content_and_its_facts(ring: TestRing) -> None:
+    ring.packet(2000)
+    ring.poke(0, "events_discarded", 7)
+    assert ring.ring.get_next()
+    content, packet_size, *facts = ring.ring.copy_held()
+    assert len(content) == HEADER.size
+    assert packet_size == 4096
+    assert facts == [1000, 2000, 7, 0]
+    assert HEADER.unpack(content)[:4] == (0xC1FC1FC1, UUID, CHANNEL_ID, CPU)
+    assert HEADER.unpack(content)[9] == 7
+    ring.ring.put_next()
+    # As every other way of moving a packet, it is never less than before.
+    ring.packet(3000)
+    assert ring.ring.get_next()
+    assert ring.ring.copy_held()[4] == 7
