@@ -123,6 +123,7 @@ class Delivery:
         traffic = self._traffic
         # Packets first, then text: what was here before a packet is sent before it.
         with traffic.lock:
+            traffic.load(_TURN)
             work = [
                 (flow, list(islice(flow.waiting, _TURN))) for flow in traffic.flows if flow.waiting
             ]
@@ -140,6 +141,7 @@ class Delivery:
         self._send_beacons()
         await self._link.drain()
         with traffic.lock:
+            traffic.load(_TURN)
             return any(flow.waiting for flow in traffic.flows if flow in self._streams)
 
     async def _announce(self, text: TraceText) -> None:

@@ -8,11 +8,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
-__all__ = ["Arrived", "Flow", "Outgoing", "TraceText", "Traffic", "make_outgoing"]
+__all__ = ["Arrived", "Flow", "Keeper", "Outgoing", "TraceText", "Traffic", "make_outgoing"]
 
 _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 
@@ -64,10 +64,35 @@ class Arrived(NamedTuple):
     sequence: int | None
 
 
+class Keeper(Protocol):
+    """Keeps packets where they outlive us, first in, first out, per stream."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all packets."""
+
+    def append(self, key: str, content: bytes, facts: tuple[int, ...]) -> None:
+        """Keep a packet with some numbers, or raise `OSError` and keep nothing of it."""
+
+    def count(self, key: str) -> int:
+        """Return how many packets of a stream there are."""
+
+    def read(self, key: str, number: int) -> tuple[bytes, tuple[int, ...]]:
+        """Return a packet, 0 being the oldest."""
+
+    def pop(self, key: str) -> None:
+        """Let go of the oldest packet of a stream."""
+
+    def close(self) -> None:
+        """Leave what is there for who comes next."""
+
+
 class Flow:
     """The packets of one stream between its reader and the relay; the caller has the lock.
 
-    Each is in ``waiting``, then in ``sent``, then it has arrived.
+    Each is in ``waiting``, then in ``sent``, then it has arrived. With a keeper, packets that
+    the relay does not take now are kept there, and those come behind them too, until all of
+    it was sent: what is in ``sent`` and ``waiting`` then is the beginning of it.
 
     Attributes
     ----------
@@ -77,20 +102,60 @@ class Flow:
         Nothing more is read.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, keeper: Keeper | None = None) -> None:
         self.stream = stream
         self.waiting: deque[Outgoing] = deque()
         self.sent: deque[Outgoing] = deque()
         self.beacon = 0
         self.ended = False
+        self._keeper = keeper
+        self._key = str(stream.id)
+        #: Of those here the first so many are with the keeper too.
+        self._kept = 0
         self._packets = 0
         self._size = 0
         self._sequence: int | None = None
 
     @property
+    def is_kept(self) -> bool:
+        """Whether there are packets with the keeper: others come behind them."""
+        return self._keeper is not None and self._keeper.count(self._key) > 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether everything has arrived."""
-        return not self.waiting and not self.sent
+        return not self.waiting and not self.sent and not self.is_kept
+
+    def keep(self, packet: Outgoing) -> None:
+        """Give a packet to the keeper, behind those that have not arrived.
+
+        Raises
+        ------
+        OSError
+            It does not take it.
+        """
+        keeper = self._keeper
+        assert keeper is not None
+        here = [*self.sent, *self.waiting]
+        for each in here[self._kept :]:
+            keeper.append(self._key, each.content, each[1:])
+            self._kept += 1
+            self._done(each)
+        keeper.append(self._key, packet.content, packet[1:])
+        self._done(packet)
+
+    def load(self, limit: int) -> int:
+        """Get packets back from the keeper to be sent; return their bytes."""
+        keeper, size = self._keeper, 0
+        if keeper is None or self.waiting:
+            return 0
+        for number in range(self._kept, min(keeper.count(self._key), self._kept + limit)):
+            content, facts = keeper.read(self._key, number)
+            packet = Outgoing(content, *facts)
+            self.waiting.append(packet)
+            self._kept += 1
+            size += packet.packet_size
+        return size
 
     def arrived(self, count: int) -> int:
         """The first so many packets that were sent have arrived; return their bytes."""
@@ -98,9 +163,11 @@ class Flow:
         for _ in range(count):
             packet = self.sent.popleft()
             size += packet.packet_size
-            self._sequence = packet.sequence
-        self._packets += count
-        self._size += size
+            if self._kept and self._keeper is not None:
+                self._kept -= 1
+                self._keeper.pop(self._key)
+            else:
+                self._done(packet)
         return size
 
     def known(self, following: int) -> int:
@@ -119,11 +186,17 @@ class Flow:
         return count
 
     def take_arrived(self) -> Arrived:
-        """Return what has arrived since the last call."""
+        """Return what has arrived, or is kept, since the last call."""
         arrived = Arrived(self._packets, self._size, self._sequence)
         self._packets = self._size = 0
         self._sequence = None
         return arrived
+
+    def _done(self, packet: Outgoing) -> None:
+        """Its buffer need not hold it any more."""
+        self._packets += 1
+        self._size += packet.packet_size
+        self._sequence = packet.sequence
 
 
 class TraceText:
@@ -156,6 +229,8 @@ class Traffic:
     ----------
     on_arrival : callable
         Told when something has arrived.
+    keeper : Keeper, optional
+        Of packets that the relay does not take now.
 
     Attributes
     ----------
@@ -163,16 +238,17 @@ class Traffic:
     texts : dict of str to TraceText
         By the trace's id.
     held : int
-        Bytes of packets that have not arrived.
+        Bytes of packets here that have not arrived.
     connected : bool
         There is a relay at the other end.
     """
 
-    def __init__(self, on_arrival: Callable[[], None]) -> None:
+    def __init__(self, on_arrival: Callable[[], None], keeper: Keeper | None = None) -> None:
         self.lock = threading.Lock()
         self.flows: list[Flow] = []
         self.texts: dict[str, TraceText] = {}
         self.held = 0
+        self.keeper = keeper
         self.connected = False
         #: the session was ended properly
         self.finished = False
@@ -201,11 +277,17 @@ class Traffic:
         """Whether there is nothing to do any more, or no hope."""
         if not self.ending:
             return False
-        return self.finished or self.is_hopeless or not (self.held or self.connected)
+        return self.finished or self.is_hopeless or not (self.left or self.connected)
+
+    @property
+    def left(self) -> int:
+        """Bytes that have not arrived, wherever they are."""
+        kept = 0 if self.keeper is None else self.keeper.size
+        return max(self.held, kept)
 
     def open(self, stream: Stream) -> Flow:
         """Take a stream."""
-        flow = Flow(stream)
+        flow = Flow(stream, self.keeper)
         self.flows.append(flow)
         return flow
 
@@ -224,6 +306,11 @@ class Traffic:
         self.held += packet.packet_size
         flow.waiting.append(packet)
         flow.beacon = 0
+
+    def load(self, limit: int) -> None:
+        """Get packets from the keeper for streams that have none waiting."""
+        for flow in self.flows:
+            self.held += flow.load(limit)
 
     def arrived(self, size: int) -> None:
         """Note that so many bytes have arrived."""

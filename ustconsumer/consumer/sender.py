@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from ustconsumer.consumer.delivery import Delivery
-from ustconsumer.consumer.flow import Arrived, Flow, Outgoing, Traffic
+from ustconsumer.consumer.flow import Arrived, Flow, Keeper, Outgoing, Traffic
 from ustconsumer.consumer.packet import Stream, Trace
 from ustconsumer.consumer.relaylink import Identity, RelayLink
 from ustconsumer.errors import UstConsumerError
@@ -40,6 +40,8 @@ class Sender:
     identity : Identity
     report : callable
         Told what happens to the connection, one line each.
+    keeper : Keeper, optional
+        Of packets that the relay does not take now; closed by `close`.
 
     Attributes
     ----------
@@ -53,13 +55,14 @@ class Sender:
         credentials: Credentials,
         identity: Identity,
         report: Callable[[str], None] = lambda line: None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._url = url
         self._credentials = credentials
         self._identity = identity
         self._report = report
-        self._traffic = Traffic(self._wake)
+        self._traffic = Traffic(self._wake, keeper)
         #: why nothing can be sent; empty while nobody has tried
         self._problem = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,7 +89,7 @@ class Sender:
             return stream.channel_id in self._traffic.text_of(stream.trace).classes
 
     def obstacle(self, flow: Flow, size: int) -> str | None:
-        """Return why so many bytes of a stream cannot be taken now; None if they can.
+        """Return why so many bytes of a stream cannot be sent now; None if they can.
 
         Empty if that is nothing to speak of: a connection being made, or one that is slow.
         """
@@ -98,10 +101,25 @@ class Sender:
                 return None
             return f"relay {self._url}: it takes nothing" if traffic.still_s > _STALLED else ""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether packets that cannot be sent now are taken all the same."""
+        return self._traffic.keeper is not None
+
     def put(self, flow: Flow, packet: Outgoing) -> None:
-        """Take a packet."""
+        """Take a packet to be sent, or to be kept.
+
+        Raises
+        ------
+        OSError
+            It cannot be kept.
+        """
+        blocked = self.keeps and self.obstacle(flow, packet.packet_size) is not None
         with self._traffic.lock:
-            self._traffic.put(flow, packet)
+            if blocked or flow.is_kept:
+                flow.keep(packet)
+            else:
+                self._traffic.put(flow, packet)
         self._kick()
 
     def say_idle(self, flow: Flow, timestamp: int) -> None:
@@ -145,7 +163,10 @@ class Sender:
         self._kick()
         self._thread.join()
         os.close(self.fd)
-        return self._traffic.held
+        left = self._traffic.left
+        if self._traffic.keeper is not None:
+            self._traffic.keeper.close()
+        return left
 
     def _kick(self) -> None:
         loop, event = self._loop, self._event

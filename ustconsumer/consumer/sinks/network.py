@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ustconsumer._native.ring import DRAIN_EMPTY, DRAIN_HELD, DRAIN_MORE, Ring
-from ustconsumer.consumer.flow import Flow, Outgoing, make_outgoing
+from ustconsumer.consumer.flow import Flow, Keeper, Outgoing, make_outgoing
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.relaylink import Identity
 from ustconsumer.consumer.sender import Sender
@@ -20,6 +20,8 @@ __all__ = ["NetworkSink", "NetworkWriter"]
 
 #: Seconds without an arrival after which the end of a session gives up.
 _PATIENCE = 5.0
+#: What is kept can wait longer than what is in memory.
+_KEPT_PATIENCE = 60.0
 _WORD = 1 << 64
 
 
@@ -34,6 +36,8 @@ class NetworkSink:
     credentials : Credentials
     report : callable
         Told what happens to the connection, one line each.
+    keeper : Keeper, optional
+        Takes packets that the relay does not take now: the buffers are free for others.
 
     Notes
     -----
@@ -49,9 +53,11 @@ class NetworkSink:
         credentials: Credentials | None = None,
         *,
         report: Callable[[str], None] = lambda line: None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self._sender = Sender(url, credentials or Credentials(), identity, report)
+        self._sender = Sender(url, credentials or Credentials(), identity, report, keeper)
         self._url = url
+        self._patience = _PATIENCE if keeper is None else _KEPT_PATIENCE
         self._report = report
         self.live_us = identity.live_us
 
@@ -74,7 +80,7 @@ class NetworkSink:
 
     def close(self) -> None:
         """Send what is left and end the session at the relay."""
-        left = self._sender.close(_PATIENCE)
+        left = self._sender.close(self._patience)
         if left:
             self._report(f"relay {self._url}: {left} bytes did not arrive, as far as is known")
 
@@ -175,6 +181,8 @@ class NetworkWriter:
         ring.ahead = ahead
 
     def _check_room(self) -> None:
+        if self._sender.keeps:
+            return
         problem = self._sender.obstacle(self._flow, self._stream.geometry.subbuf_size)
         if problem is not None:
             _refuse(problem)
@@ -186,7 +194,8 @@ class NetworkWriter:
             return None
         try:
             packet = Outgoing(*ring.copy_held())
-        except RingBufferError:
+            self._sender.put(self._flow, packet)
+        except (OSError, RingBufferError):
             ring.put()
             raise
         if self._overwrite:
@@ -195,7 +204,6 @@ class NetworkWriter:
             ring.put()
             self._cursor = (self._cursor + ring.subbuf_size) % _WORD
             ring.ahead += ring.subbuf_size
-        self._sender.put(self._flow, packet)
         return packet.packet_size
 
 
