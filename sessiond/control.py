@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sessiond.access import Access
 from sessiond.clients import Client, Handler
+from sessiond.destinations import check_destination
 from sessiond.names import check_channel_name, check_output, check_session_name
 from sessiond.quota import QuotaError
 from sessiond.recording import Recording
@@ -134,6 +135,7 @@ class Control:
         check_session_name(request.name)
         if request.output or not request.snapshot:
             check_output(request.output)
+        check_destination(request)
         peer = client.peer
         session = Session(
             name=request.name,

@@ -46,9 +46,9 @@ def check_pattern(pattern: str) -> None:
     _printable("event pattern", pattern, _SYMBOL)
 
 
-def check_output(output: str) -> None:
-    """Raise `UsageError` unless this is an absolute directory, or empty for none."""
+def check_output(output: str, what: str = "output directory") -> None:
+    """Raise `UsageError` unless this is an absolute path, or empty for none."""
     if output:
-        _printable("output directory", output, 4096)
+        _printable(what, output, 4096)
         if not output.startswith("/"):
-            raise UsageError(f"output directory {output!r} is not absolute: start it with /")
+            raise UsageError(f"{what} {output!r} is not absolute: start it with /")

@@ -19,9 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind",
         nargs="?",
-        choices=("disk",),
-        default="disk",
-        help="where packets go (default: disk)",
+        choices=("disk", "network"),
+        default="",
+        help="where packets go (default: to the session's relay if it has one, else to disk)",
     )
     parser.add_argument(
         "--workers",

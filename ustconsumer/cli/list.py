@@ -7,7 +7,7 @@ import argparse
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain
-from ustconsumer.cli.show import describe_session, shown_state
+from ustconsumer.cli.show import describe_session, shown_state, trace_outputs
 from ustconsumer.errors import UsageError
 
 __all__ = ["configure", "run"]
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     lines = ["Available recording sessions:"]
     for number, info in enumerate(sessions, 1):
         lines.append(f"  {number}) {info.name} [{shown_state(info)}]")
-        lines += [] if info.snapshot else [f"    Trace output: {info.output}"]
+        lines += trace_outputs(info)
         lines.append("")
     lines.append("Use drtrace list <session_name> for more details")
     context.say("\n".join(lines))

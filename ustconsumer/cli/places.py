@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ustconsumer.errors import UsageError
 
 if TYPE_CHECKING:
-    from ustconsumer.protocol.control import SnapshotOutput
+    from ustconsumer.protocol.control import Destination, SnapshotOutput
 
-__all__ = ["local_path", "shown_output"]
+__all__ = ["local_path", "shown_output", "shown_places"]
 
 
 def local_path(text: str) -> str:
@@ -20,7 +20,7 @@ def local_path(text: str) -> str:
     Raises
     ------
     UsageError
-        It is a place on the network, or a ``file://`` that is not absolute.
+        It is a URL of another kind, or a ``file://`` that is not absolute.
     """
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "file":
@@ -28,7 +28,10 @@ def local_path(text: str) -> str:
             raise UsageError(f"{text}: file:// is followed by an absolute path")
         return rest
     if separator and scheme.isalnum():
-        raise UsageError(f"{text}: snapshots go to local directories only")
+        raise UsageError(
+            f"{text}: neither a directory nor the URL of a relay: write file:///DIR, or "
+            "net://HOST[:CTRL[:DATA]][/PATH]"
+        )
     if not text:
         raise UsageError("an empty name is no directory")
     return os.path.abspath(text)
@@ -38,3 +41,13 @@ def shown_output(output: SnapshotOutput) -> str:
     """Return a snapshot output in the words of ``lttng``."""
     limit = f" (max size: {output.max_size} bytes)" if output.max_size else ""
     return f"[{output.id}] {output.name}: {output.path}{limit}"
+
+
+def shown_places(output: str, destination: Destination, *, snapshot: bool = False) -> list[str]:
+    """Return where packets go in the words of ``lttng``: a directory, a relay, or both."""
+    from ustconsumer.protocol.destinations import shown_relay  # not for --help
+
+    places = [output] if output else []
+    if destination.url:
+        places.append(shown_relay(destination, data=not snapshot))
+    return places

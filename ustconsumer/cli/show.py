@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ustconsumer.cli.places import shown_places
 from ustconsumer.cli.terminal import folded
 from ustconsumer.protocol.control import (
     ChannelInfo,
+    Destination,
     EventInfo,
     SessionInfo,
     StreamInfo,
 )
 
-__all__ = ["describe_session", "shown_state"]
+__all__ = ["describe_session", "shown_state", "trace_outputs"]
 
 _LEVEL_RELATIONS = {1: "<=", 2: "=="}
 
@@ -27,8 +29,8 @@ def shown_state(info: SessionInfo) -> str:
 def describe_session(info: SessionInfo) -> str:
     """Return the details of a session, many lines."""
     lines = [f"Recording session {info.name}: [{shown_state(info)}]"]
-    if not info.snapshot:
-        lines.append(f"    Trace output: {info.output}")
+    lines += trace_outputs(info)
+    lines += _ways(info.destination)
     if info.shm_path:
         lines.append(f"    Buffer files: {info.shm_path}")
     lines.append("")
@@ -45,6 +47,27 @@ def describe_session(info: SessionInfo) -> str:
     if not info.channels:
         lines += ["None", ""]
     return "\n".join(lines[:-1])
+
+
+def trace_outputs(info: SessionInfo) -> list[str]:
+    """Return the lines on where the trace goes, and how often viewers hear of idle streams."""
+    if info.snapshot:
+        return []
+    places = shown_places(info.output, info.destination)
+    lines = [f"    Trace output: {place}" for place in places]
+    if info.destination.live_us:
+        lines.append(f"    Live timer interval: {info.destination.live_us} us")
+    return lines
+
+
+def _ways(destination: Destination) -> list[str]:
+    lines = []
+    if destination.zstd:
+        lines.append(f"    Compression:  zstd, level {destination.zstd}")
+    if destination.spool:
+        limit = f" (at most {destination.spool_size} bytes)" if destination.spool_size else ""
+        lines.append(f"    Spool:        {destination.spool}{limit}")
+    return lines
 
 
 def _consumer(info: SessionInfo) -> str:
