@@ -26,19 +26,37 @@ class Entry(NamedTuple):
 class StreamView(Protocol):
     """A stream of a session."""
 
-    handle: int
-    #: the same for all streams of a trace: theirs is one metadata stream
-    trace_id: int
-    name: str
-    #: below the session, ``ust/uid/1000/64-bit``
-    path: str
-    is_metadata: bool
-    #: ``STREAMS_SENT`` came after it: viewers may know of it
-    published: bool
-    #: nothing more comes
-    closed: bool
-    #: a rotation or clear is under way: asked for later
-    busy: bool
+    @property
+    def handle(self) -> int:
+        """Unique in the relay."""
+
+    @property
+    def trace_id(self) -> int:
+        """The same for all streams of a trace: theirs is one metadata stream."""
+
+    @property
+    def name(self) -> str:
+        """``channel0_1``, or ``metadata``."""
+
+    @property
+    def path(self) -> str:
+        """Below the session, ``ust/uid/1000/64-bit``."""
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it has text instead of packets."""
+
+    @property
+    def published(self) -> bool:
+        """Whether viewers may know of it: ``STREAMS_SENT`` came after it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a rotation or clear is under way: asked for later."""
 
     @property
     def first(self) -> int:
@@ -73,12 +91,25 @@ class StreamView(Protocol):
 class SessionView(Protocol):
     """A session of a producer."""
 
-    id: int
-    name: str
-    host: str
-    live_us: int
-    #: its producer is gone, for good
-    closed: bool
+    @property
+    def id(self) -> int:
+        """Unique in the relay."""
+
+    @property
+    def name(self) -> str:
+        """Of the session where it is recorded."""
+
+    @property
+    def host(self) -> str:
+        """Where that is."""
+
+    @property
+    def live_us(self) -> int:
+        """Period in which idle streams say so, microseconds; 0: not a live session."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether its producer is gone, for good."""
 
     @property
     def streams(self) -> Sequence[StreamView]:

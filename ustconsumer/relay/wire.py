@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from ustconsumer.errors import BrokenResourceError
 
-__all__ = ["Credentials", "Wire", "dial"]
+__all__ = ["Credentials", "Server", "Wire", "dial", "serve"]
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +45,10 @@ class Wire:
             raise BrokenResourceError(str(error)) from None
 
     async def readexactly(self, n: int) -> bytes:
-        return await self._reader.readexactly(n)
+        try:
+            return await self._reader.readexactly(n)
+        except OSError as error:
+            raise BrokenResourceError(str(error)) from None
 
     def close(self) -> None:
         self._writer.close()
@@ -61,7 +65,7 @@ async def dial(
     tls: bool = False,
     zstd: bool = False,
     credentials: Credentials,
-    timeout: float,
+    timeout: float,  # noqa: ASYNC109
 ) -> Wire:
     try:
         reader, writer = await asyncio.wait_for(
@@ -71,3 +75,23 @@ async def dial(
     except (OSError, TimeoutError) as error:
         raise BrokenResourceError(f"relay {host}:{port}: {error}") from None
     return Wire(reader, writer)
+
+
+class Server:
+    """A listener."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        self._server.close()
+
+
+async def serve(host: str, port: int, handler: Callable[[Wire], Awaitable[None]]) -> Server:
+    """Have a handler called for each connection."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await handler(Wire(reader, writer))
+
+    return Server(await asyncio.start_server(serve_one, host, port))

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""Where received packets go: data and index files of a stream, in LTTng's layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from ustconsumer.abi.packet import INDEX_ENTRY, INDEX_HEADER, INDEX_MAGIC, INDEX_MAJOR
+from ustconsumer.consumer.sinks.layout import write_all
+from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.relay.names import Directory
+from ustconsumer.relay.views import Entry
+
+__all__ = ["PacketFile", "PacketStore", "open_packets"]
+
+_NAMES = [row.name for row in INDEX_ENTRY]
+#: Entries of version 1.0 end before the stream's instance.
+_OLD_SIZE = 56
+_ZEROS = bytes(1 << 16)
+
+
+class PacketStore(Protocol):
+    """The packets of one stream in one chunk, in order."""
+
+    #: packets in its index
+    count: int
+
+    def begin(self, size: int) -> int:
+        """Make room for a packet of so many bytes; return its offset."""
+
+    def write(self, data: bytes) -> None:
+        """Take a part of the packet."""
+
+    def finish(self, padding: int) -> None:
+        """Add the padding: the packet is whole."""
+
+    def abort(self) -> None:
+        """Forget the packet that was begun."""
+
+    def cut(self) -> None:
+        """Forget packets without an entry in the index."""
+
+    def index(self, entry: Entry) -> None:
+        """Take what the index says of the next packet."""
+
+    def entry(self, number: int) -> Entry:
+        """Return an entry of the index."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the data."""
+
+    def last(self) -> Entry | None:
+        """Return the newest entry."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class PacketFile:
+    """Data and index file.
+
+    Parameters
+    ----------
+    directory : Directory
+        Of the trace.
+    name : str
+        Of the data file.
+    index : Directory or None
+        Of the index file; None: there is none.
+    minor : int
+        Version of the index, 0 or 1.
+    resume : bool
+        The files may be there: go on behind the last packet in the index.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        name: str,
+        index: Directory | None,
+        *,
+        minor: int = 1,
+        resume: bool = False,
+    ) -> None:
+        self.count = 0
+        self._end = 0
+        self._at = 0
+        self._entry_size = INDEX_ENTRY.size if minor else _OLD_SIZE
+        self._header = INDEX_HEADER.pack(
+            {
+                "magic": INDEX_MAGIC,
+                "major": INDEX_MAJOR,
+                "minor": minor,
+                "entry_size": self._entry_size,
+            }
+        )
+        self._index_fd = -1
+        self._data_fd = directory.open_file(name, new=not resume)
+        try:
+            if index is not None:
+                self._index_fd = index.open_file(f"{name}.idx", new=not resume)
+                self._resume()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole packets."""
+        return self._end
+
+    def begin(self, size: int) -> int:
+        """Return where the packet begins: behind the last one."""
+        self._at = self._end
+        return self._end
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the packet."""
+        write_all(self._data_fd, data, self._at)
+        self._at += len(data)
+
+    def finish(self, padding: int) -> None:
+        """Write zeros behind the packet."""
+        while padding > 0:
+            self.write(_ZEROS[: min(padding, len(_ZEROS))])
+            padding -= len(_ZEROS)
+        self._end = self._at
+
+    def abort(self) -> None:
+        """Cut off what was written of the packet."""
+        os.ftruncate(self._data_fd, self._end)
+
+    def cut(self) -> None:
+        """Cut off what is behind the last packet in the index."""
+        last = self.last()
+        self._end = 0 if last is None else last.offset + last.packet_size // 8
+        self.abort()
+
+    def index(self, entry: Entry) -> None:
+        """Append an entry."""
+        raw = INDEX_ENTRY.pack(dict(zip(_NAMES, entry, strict=True)))[: self._entry_size]
+        write_all(self._index_fd, raw, len(self._header) + self.count * self._entry_size)
+        self.count += 1
+
+    def entry(self, number: int) -> Entry:
+        """Read an entry."""
+        at = len(self._header) + number * self._entry_size
+        raw = os.pread(self._index_fd, self._entry_size, at)
+        values = INDEX_ENTRY.get_all(raw.ljust(INDEX_ENTRY.size, b"\0"))
+        return Entry(*(values[name] for name in _NAMES))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read data."""
+        return os.pread(self._data_fd, size, offset)
+
+    def last(self) -> Entry | None:
+        """Return the newest entry."""
+        return self.entry(self.count - 1) if self.count else None
+
+    def close(self) -> None:
+        """Close both files."""
+        for fd in (self._data_fd, self._index_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._data_fd = self._index_fd = -1
+
+    def _resume(self) -> None:
+        """Find the end of what is complete: a packet is when its index entry is."""
+        size = os.fstat(self._index_fd).st_size
+        head = os.pread(self._index_fd, len(self._header), 0)
+        if size <= len(self._header) and self._header.startswith(head):
+            write_all(self._index_fd, self._header, 0)
+        elif head != self._header:
+            raise RemoteProtocolError("the index that is there is another one")
+        else:
+            self.count = (size - len(head)) // self._entry_size
+        os.ftruncate(self._index_fd, len(self._header) + self.count * self._entry_size)
+        last = self.last()
+        if last is not None:
+            self._end = last.offset + last.packet_size // 8
+        if os.fstat(self._data_fd).st_size < self._end:
+            raise RemoteProtocolError("the data that is there is shorter than its index says")
+        os.ftruncate(self._data_fd, self._end)
+
+
+def open_packets(
+    chunk: Directory,
+    path: Sequence[str],
+    name: str,
+    *,
+    indexed: bool,
+    minor: int,
+    resume: bool = False,
+) -> PacketFile:
+    """Open the files of a stream in a chunk.
+
+    Parameters
+    ----------
+    path : sequence of str
+        Of the trace below the chunk.
+    indexed : bool
+        There is an index.
+    minor : int
+        Version of the producer's protocol.
+
+    Raises
+    ------
+    OSError, RemoteProtocolError
+        They cannot be made, or continued.
+    """
+    with chunk.open(path) as directory:
+        if not indexed:
+            return PacketFile(directory, name, None, resume=resume)
+        with directory.open(("index",)) as index:
+            return PacketFile(directory, name, index, minor=int(minor >= 8), resume=resume)
