@@ -85,6 +85,11 @@ class Directory:
             fd = below
         return Directory(fd)
 
+    def become(self, other: Directory) -> None:
+        """Be another directory from now on, for all who have this one."""
+        self.close()
+        self._fd = os.dup(other._fd)
+
     def make(self, step: str) -> bool:
         """Make a directory; return False if there is something of that name."""
         try:

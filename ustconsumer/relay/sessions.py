@@ -289,6 +289,13 @@ class RelaySession:
             return
         for each in self._of_first_chunk():
             self._directory.remove_tree(each)
+        # As with LTTng: what follows one that was never archived takes its place.
+        if self._chunk is not None and self._chunk.steps and not self._chunk.named:
+            for each in self._chunk.directory.names():
+                self._chunk.directory.rename(each, self._directory, each)
+            self._directory.remove_tree(self._chunk.steps[-1])
+            self._chunk.steps = ()
+            self._chunk.directory.become(self._directory)
 
     def _of_first_chunk(self) -> list[str]:
         others = {chunk.steps[0] for chunk in self._chunks.values() if chunk.steps}

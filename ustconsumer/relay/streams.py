@@ -89,8 +89,9 @@ class RelayStream:
         self._retired: list[PacketStore] = []
         self._whole: dict[int, _Whole] = {}
         self._indexes: dict[int, Index] = {}
-        #: net sequence number of the next packet, and of the next pair
-        self._next_data = 0
+        #: net sequence number of the next packet, and of the next pair; LTTng's snapshots begin
+        #: where the one before them ended
+        self._next_data: int | None = None
         self._next = 0
         self._last_net = NO_SEQUENCE
         self._closing = False
@@ -149,6 +150,8 @@ class RelayStream:
         RemoteProtocolError
             It is not the next one, or there is no place for it.
         """
+        if self._next_data is None:
+            self._next = self._next_data = header.net
         if header.net != self._next_data or self.closed:
             raise RemoteProtocolError(
                 f"stream {self.path}/{self.name}: packet {header.net} instead of {self._next_data}"
@@ -183,7 +186,7 @@ class RelayStream:
 
     def is_pending(self, net: int) -> bool:
         """Return whether something up to a net sequence number has not arrived."""
-        return net != NO_SEQUENCE and net >= self._next
+        return net != NO_SEQUENCE and (self._next_data is None or net >= self._next)
 
     def rotate(self, at: int, chunk: Directory | None) -> None:
         """Write packets from a packet sequence number on to another chunk, or to none."""
@@ -216,7 +219,7 @@ class RelayStream:
         self._packets.cut()
         self._whole.clear()
         self._indexes.clear()
-        self._next = self._next_data = 0
+        self._next, self._next_data = 0, None
         self._closing = self.closed = False
         self._turns.clear()
 
