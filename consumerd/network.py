@@ -13,6 +13,7 @@ from ustconsumer.consumer.relaylink import Identity
 from ustconsumer.consumer.sinks.network import NetworkSink
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Attached
+from ustconsumer.protocol.destinations import relay_of
 from ustconsumer.protocol.relayurl import parse_url
 from ustconsumer.relay.wire import Credentials
 
@@ -38,8 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> NetworkSink:
     wanted = attached.destination
-    url = to or wanted.url
-    if not url:
+    if not (to or wanted.url):
         raise UsageError(f"session {attached.session} has no relay's URL: say one with --to")
     identity = Identity(
         host=socket.gethostname(),
@@ -55,4 +55,5 @@ def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> 
         cert_file=wanted.cert_file,
         key_file=wanted.key_file,
     )
-    return NetworkSink(parse_url(url), identity, credentials, report=report)
+    relay = parse_url(to) if to else relay_of(wanted)
+    return NetworkSink(relay, identity, credentials, report=report)

@@ -116,6 +116,7 @@ class Trace:
 
 def check_discarded(trace: Trace, totals: Totals, emitted: int) -> None:
     """Nothing but events that were counted is missing."""
+    assert totals.recorded is not None
     assert totals.recorded + totals.discarded == emitted, totals
     counted = (len(trace.lines), trace.records)
     assert counted == (totals.recorded, totals.recorded), (counted, totals)

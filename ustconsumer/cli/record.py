@@ -8,6 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ustconsumer.cli.context import Context
+from ustconsumer.cli.destinations import (
+    add_relay_options,
+    as_typed,
+    say_values,
+    to_directory,
+    to_relay,
+)
 from ustconsumer.cli.options import add_buffer_options, channel_options
 from ustconsumer.cli.terminal import interrupt_raises
 from ustconsumer.cli.values import names, workers
@@ -17,11 +24,15 @@ from ustconsumer.profiles import PROFILES
 if TYPE_CHECKING:
     from ustconsumer.client.record import Recording
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "prepare", "run"]
 
 _STRICT = 3
 #: Two events a call: a full buffer is the rule with the default of 2 MiB per CPU.
 _CALLS_CHANNEL: dict[str, Any] = {"subbuf_size": 2 << 20, "num_subbuf": 8}
+
+
+def prepare(argv: list[str]) -> list[str]:
+    return say_values(argv)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="DIR",
         help="directory of the trace, absent or empty "
-        "(default: ~/lttng-traces/CMD-YYYYmmdd-HHMMSS)",
+        "(default: ~/lttng-traces/CMD-YYYYmmdd-HHMMSS, or none with --to)",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="URL",
+        help="send the trace to this relay, net://HOST[:CTRL[:DATA]][/PATH], with -o also to DIR; "
+        "net6:// for IPv6; to ust-relayd net+zstd, net+tls, net+tls+zstd",
     )
     parser.add_argument(
         "-e",
@@ -125,6 +142,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the events of --snapshot-on only those of which this is true ('code > 4')",
     )
     add_buffer_options(parser)
+    add_relay_options(parser)
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -139,7 +157,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     from ustconsumer.protocol.control import ChannelOptions
 
     interrupt_raises()
-    command = arguments.command
+    command = as_typed(arguments.command)
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
@@ -163,9 +181,10 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     if profile is not None:
         events = [*profile.events, *events]
         contexts = [*dict.fromkeys([*profile.contexts, *contexts])]
+    output, url = to_directory(arguments.output, arguments.to, "--to")
     recording = record_command(
         command,
-        output=arguments.output,
+        output=output,
         events=events,
         channel=channel_options(arguments, base),
         contexts=contexts or CONTEXTS,
@@ -179,8 +198,11 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         python_calls=calls,
         snapshot_on=on if snapshot else None,
         snapshot_filter=arguments.snapshot_filter,
+        destination=to_relay(arguments, url or "", "", 0),
     )
     context.say(f"{_summary(recording)}, {recording.seconds:.3f} s")
+    if recording.relay:
+        context.say(recording.relay)
     if recording.output:
         context.say(recording.output)
     context.dump(recording)
@@ -203,10 +225,15 @@ def _summary(recording: Recording) -> str:
     kept = f"in {_number(taken, 'snapshot')}" if taken else "recorded"
     if totals is None:
         return f"unknown number of events {kept}"
+    processes = _number(totals.processes, "process", "es")
+    packets, size = _number(totals.packets, "packet"), _number(totals.bytes, "byte")
+    if totals.recorded is None:
+        return (
+            f"{packets} sent, {_number(totals.discarded, 'event')} discarded, {processes}, {size}"
+        )
     return (
-        f"{_number(totals.recorded, 'event')} {kept}, {totals.discarded} discarded, "
-        f"{_number(totals.processes, 'process', 'es')}, {_number(totals.packets, 'packet')}, "
-        f"{_number(totals.bytes, 'byte')}"
+        f"{_number(totals.recorded, 'event')} {kept}, {totals.discarded} discarded, {processes}, "
+        f"{packets}, {size}"
     )
 
 

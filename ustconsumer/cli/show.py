@@ -82,7 +82,8 @@ def _written(info: SessionInfo) -> list[str]:
     stats, lines = info.consumer.stats, []
     # Counted at each stop.
     if stats.packets and info.state != "active":
-        lines.append(f"    Written:      {stats.packets} packets, {stats.bytes} bytes")
+        label = "Written:" if info.output else "Sent:"
+        lines.append(f"    {label:<14}{stats.packets} packets, {stats.bytes} bytes")
     if stats.repaired:
         lines += folded(
             "    Repaired:     ",

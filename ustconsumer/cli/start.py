@@ -7,6 +7,7 @@ import argparse
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
+from ustconsumer.client.reach import why_unreachable
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -22,6 +23,9 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         named = arguments.session or arguments.session_option
         session = registry.session(current.choose(named, context.rundir))
         warnings = session.start()
+        destination = session.info().destination
+        if destination.url and (problem := why_unreachable(destination)):
+            warnings.append(f"{problem}: events wait in the buffers, then they are discarded")
         for line in warnings:
             context.warn(line)
         context.say(f"Tracing started for session {session.name}")

@@ -34,7 +34,8 @@ from ustconsumer.client.signals import CommandSignals, become_subreaper
 from ustconsumer.client.totals import Totals, count
 from ustconsumer.client.watch import Watch
 from ustconsumer.errors import CommandError, ConnectionClosedError, DecodeError, UsageError
-from ustconsumer.protocol.control import AppInfo, ChannelOptions
+from ustconsumer.protocol.control import AppInfo, ChannelOptions, Destination
+from ustconsumer.protocol.destinations import relay_of
 
 __all__ = ["Recording", "record_command"]
 
@@ -45,8 +46,10 @@ class Recording(msgspec.Struct, kw_only=True):
     command: list[str]
     #: the command's exit status, 128 + n if signal n killed it
     status: int
-    #: directory of the trace; of a flight recorder: of the last snapshot, empty if there is none
+    #: directory of the trace; of a flight recorder: of the last snapshot; empty if there is none
     output: str
+    #: URL of the relay that got the trace, empty if none did
+    relay: str = ""
     #: wall-clock time of the command, or of all that was waited for
     seconds: float
     #: None if they could not be counted; of a flight recorder: sums over its snapshots
@@ -76,15 +79,17 @@ def record_command(
     python_calls: Sequence[str] | None = None,
     snapshot_on: Sequence[str | int] | None = None,
     snapshot_filter: str = "",
+    destination: Destination | None = None,
 ) -> Recording:
-    """Run a command and record its events to disk, or in memory until something happens.
+    """Run a command and record its events: to disk, to a relay, or in memory for an occasion.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments; no shell.
     output : path, optional
-        Directory of the trace: absent or empty. Default: below ``~/lttng-traces``.
+        Directory of the trace: absent or empty. Default: below ``~/lttng-traces``, or none if
+        a relay gets it.
     events : sequence of str
         Patterns of event names. None: whatever the programs emit, without the state dumps
         (the libraries each has loaded) that open a trace of all events.
@@ -120,6 +125,8 @@ def record_command(
         Signals need the main thread, and get handlers also without ``take_over``.
     snapshot_filter : str
         Of the events among these only those of which this expression is true.
+    destination : Destination, optional
+        A relay that gets the trace, and the form of the files.
 
     Raises
     ------
@@ -143,17 +150,19 @@ def record_command(
     if wanted is not None:
         check_options(options, workers, direct)
     check_condition(wanted, snapshot_filter)
-    name = timestamped(program.name)
-    place = default_output(name) if output is None else given_output(output)
+    destination = destination or Destination()
+    name, place = _places(program, output, destination, wanted is not None)
     note = Notes(warn)
     with CommandSignals(take_over, wanted.signals if wanted else ()) as signals:
-        made = claim(place)
+        made = [] if place is None else claim(place)
         try:
             if take_over:
                 become_subreaper()
             with _private_registry(note) as registry, contextlib.ExitStack() as stack:
                 client = Registry(registry.connection)
-                session = client.create(name, place, snapshot=wanted is not None)
+                session = client.create(
+                    name, place or "", snapshot=wanted is not None, destination=destination
+                )
                 for line in configure(session, events, contexts, options):
                     note(line)
                 if wanted is not None:
@@ -198,19 +207,46 @@ def record_command(
     if empty:
         note(empty)
     snapshots = [] if flight is None else flight.snapshots
-    directory = str(place)
+    directory = "" if place is None else str(place)
     if flight is not None:
         directory = snapshots[-1].path if snapshots else ""
     return Recording(
         command=list(command),
         status=status,
         output=directory,
+        relay=str(relay_of(destination)) if destination.url else "",
         seconds=seconds,
         totals=totals,
         warnings=note.lines,
         snapshots=snapshots,
         no_snapshot="" if flight is None else flight.why_none(),
     )
+
+
+def _places(
+    program: Path,
+    output: str | os.PathLike[str] | None,
+    destination: Destination,
+    flight: bool,
+) -> tuple[str, Path | None]:
+    """Return the session's name and directory.
+
+    Raises
+    ------
+    UsageError
+        They cannot be used.
+    """
+    if destination.url:
+        relay_of(destination)
+        if flight:
+            raise UsageError("a flight recorder writes to a directory: leave out the relay")
+        # A relay adds the time: two runs in a second differ by our pid. It takes no leading dot.
+        return (
+            f"{program.name.lstrip('.')}-{os.getpid()}",
+            None if output is None else given_output(output),
+        )
+    name = timestamped(program.name)
+    return name, default_output(name) if output is None else given_output(output)
 
 
 def _loaded(program: Path, preload: Sequence[str]) -> list[str]:
@@ -270,7 +306,7 @@ def _count(session: Session, note: Callable[[str], None]) -> Totals | None:
 def _finish(
     session: Session,
     registry: PrivateRegistry,
-    place: Path,
+    place: Path | None,
     note: Callable[[str], None],
     flight: FlightRecorder | None,
 ) -> tuple[Totals | None, list[AppInfo], list[str]]:
@@ -293,7 +329,7 @@ def _finish(
             note(line)
     except ConnectionClosedError as error:
         # Its consumer goes on without it and closes a readable trace.
-        kept = f"what was recorded until then is in {place}"
+        kept = f"what was recorded until then is in {place or 'the relay'}"
         if flight is not None and not flight.snapshots:
             kept = "what was in its buffers is lost"
         raise CommandError(f"the session daemon died ({error}): {kept}") from None

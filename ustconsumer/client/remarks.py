@@ -70,7 +70,7 @@ def why_empty(
         if without_calls is not None:
             return without_calls
         return f"no program registered: {why_not_registered(program)}"
-    if totals.packets and totals.recorded + totals.discarded == 0:
+    if totals.packets and totals.recorded == 0 and totals.discarded == 0:
         # Without a packet the output took nothing, and that was said.
         if without_calls is not None:
             return without_calls

@@ -18,11 +18,12 @@ __all__ = ["Totals", "add_files", "count"]
 class Totals(msgspec.Struct, kw_only=True):
     """Sums over all traces and streams of a session."""
 
-    recorded: int = 0
+    #: events; None if nobody counted them: their packets went to a relay
+    recorded: int | None = 0
     discarded: int = 0
     processes: int = 0
     packets: int = 0
-    #: size of the stream files
+    #: size of the stream files, or of the packets that arrived at a relay
     bytes: int = 0
 
 
@@ -30,7 +31,8 @@ def count(session: Session) -> Totals:
     """Return the totals of a session that is stopped and not yet destroyed.
 
     Counted in the files, so that they hold whoever wrote them: a consumer that
-    died knows nothing any more.
+    died knows nothing any more. Of a session without a directory this is what its consumer
+    brought to the relay.
 
     Raises
     ------
@@ -44,7 +46,11 @@ def count(session: Session) -> Totals:
         discarded=sum(channel.discarded for channel in info.channels) + unwritten,
         processes=len(info.processes),
     )
-    add_files(totals, info.output, session.describe())
+    if info.output:
+        add_files(totals, info.output, session.describe())
+    elif info.consumer is not None:
+        totals.recorded = None
+        totals.packets, totals.bytes = info.consumer.stats.packets, info.consumer.stats.bytes
     return totals
 
 
@@ -73,6 +79,6 @@ def _add_trace(totals: Totals, directory: Path, trace: TraceDescription) -> None
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
         ):
             events, packets, _ = counter.count(stream)
-            totals.recorded += events
+            totals.recorded = (totals.recorded or 0) + events
             totals.packets += packets
             totals.bytes += len(stream)

@@ -12,7 +12,7 @@ from ustconsumer.client import record
 from ustconsumer.client.flight import FlightSnapshot
 from ustconsumer.client.record import Recording
 from ustconsumer.client.totals import Totals
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.protocol.control import ChannelOptions, Destination
 
 LOSSLESS = Totals(recorded=1, discarded=0, processes=1, packets=1, bytes=1)
 LOSSY = Totals(recorded=2, discarded=1, processes=2, packets=2, bytes=2)
@@ -23,6 +23,35 @@ TEXT = {
     2: "2 events recorded, 1 discarded, 2 processes, 2 packets, 2 bytes, 0.250 s",
     0: "unknown number of events recorded, 0.250 s",
 }
+
+
+def test_what_a_relay_got(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def recorded(command: list[str], **options: Any) -> Recording:
+        asked.update(options, command=command)
+        return Recording(
+            command=command,
+            status=0,
+            output="",
+            relay="net://h:1:2",
+            seconds=0.25,
+            totals=Totals(recorded=None, discarded=1, processes=1, packets=2, bytes=3),
+            warnings=[],
+        )
+
+    monkeypatch.setattr(record, "record_command", recorded)
+    assert main(["record", "--to", "net://h:1:2", "--spool=/s:1k", "prog", "--zstd"]) == 0
+    text = "2 packets sent, 1 event discarded, 1 process, 3 bytes, 0.250 s"
+    assert capsys.readouterr() == (f"{text}\nnet://h:1:2\n", "")
+    assert asked["output"] is None
+    assert asked["destination"] == Destination(url="net://h:1:2", spool="/s", spool_size=1024)
+    # An argument of the program's own.
+    assert asked["command"] == ["prog", "--zstd"]
+    assert main(["record", "--strict", "--to=file:///d", "--zstd=5", "prog"]) == 3
+    assert (asked["output"], asked["destination"]) == ("/d", Destination(zstd=5))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +83,7 @@ def test_status_and_last_lines(
 
     monkeypatch.setattr(record, "record_command", recorded)
     assert main(["record", *(["--strict"] if strict else []), "true"]) == expected
-    text = TEXT[totals.recorded if totals else 0]
+    text = TEXT[(totals.recorded or 0) if totals else 0]
     assert capsys.readouterr() == (f"{text}\n/t\n", "")
 
 

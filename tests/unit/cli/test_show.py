@@ -21,6 +21,7 @@ from ustconsumer.protocol.control import (
     ChannelOptions,
     ConsumerInfo,
     ConsumerStats,
+    Destination,
     EventInfo,
     SessionInfo,
     StreamInfo,
@@ -38,7 +39,7 @@ def session(state: str = "inactive", **changes: Any) -> SessionInfo:
         uid=1,
         gid=1,
         state=state,
-        output="/t",
+        output=changes.pop("output", "/t"),
         created="now",
         channels=changes.pop("channels", []),
         streams=changes.pop("streams", []),
@@ -194,3 +195,30 @@ def test_what_is_so_already_is_a_warning(
     monkeypatch.setattr(Context, "connect", connect)
     assert main([verb, "demo"]) == 4
     assert capsys.readouterr() == ("", f"Warning: Tracing already {word} for session demo\n")
+
+
+# Lines as `lttng list` 2.13 prints them, except for what it does not have.
+def test_where_packets_go() -> None:
+    destination = Destination(url="net://127.0.0.1:6000:6001", live_us=500000)
+    lines = describe_session(session(output="", destination=destination)).splitlines()
+    assert lines[:4] == [
+        "Recording session demo: [inactive]",
+        "    Trace output: tcp4://127.0.0.1:6000/ [data: 6001]",
+        "    Live timer interval: 500000 us",
+        "",
+    ]
+
+
+def test_both_places_and_how_they_are_written() -> None:
+    destination = Destination(url="net+tls://h:1:2", zstd=7, spool="/s", spool_size=10)
+    stats = ConsumerStats(packets=2, bytes=20)
+    text = describe_session(session(destination=destination, stats=stats))
+    assert text.splitlines()[1:5] == [
+        "    Trace output: /t",
+        "    Trace output: net+tls://h:1:2",
+        "    Compression:  zstd, level 7",
+        "    Spool:        /s (at most 10 bytes)",
+    ]
+    assert "Written:      2 packets, 20 bytes" in text
+    sent = describe_session(session(output="", destination=destination, stats=stats))
+    assert "Sent:         2 packets, 20 bytes" in sent
