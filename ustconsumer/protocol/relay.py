@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
     "ANY_CHUNK",
@@ -264,17 +264,23 @@ def request(command: int, payload: bytes = b"") -> bytes:
 
 
 def create_session(minor: int, session: CreateSession) -> bytes:
-    """Return the request for a peer of this minor version."""
-    name, host, base = (
-        text.encode() + b"\0" for text in (session.name, session.host, session.base_path)
-    )
+    """Return the request for a peer of this minor version.
+
+    Raises
+    ------
+    LocalProtocolError
+        A name is too long for it. To old ones names are cut: only viewers see them there.
+    """
     if minor < 4:
         return request(Command.CREATE_SESSION)
     if minor < 11:
+        name, host = _shortened(session.name, 254), _shortened(session.host, 63)
         return request(
-            Command.CREATE_SESSION,
-            _SESSION_4.pack(name[:254], host[:63], session.live_us, session.snapshot),
+            Command.CREATE_SESSION, _SESSION_4.pack(name, host, session.live_us, session.snapshot)
         )
+    name = _terminated(session.name, _MAX_NAME)
+    host = _terminated(session.host, _MAX_HOST)
+    base = _terminated(session.base_path, _MAX_PATH)
     fixed = _SESSION_11.pack(
         len(name),
         len(host),
@@ -294,8 +300,15 @@ def create_session(minor: int, session: CreateSession) -> bytes:
 
 
 def add_stream(minor: int, stream: AddStream) -> bytes:
-    """Return the request for a peer of this minor version."""
-    name, path = stream.name.encode() + b"\0", stream.path.encode() + b"\0"
+    """Return the request for a peer of this minor version.
+
+    Raises
+    ------
+    LocalProtocolError
+        Name or path are too long for it.
+    """
+    name = _terminated(stream.name, _MAX_CHANNEL)
+    path = _terminated(stream.path, _MAX_PATH if minor < 11 else _MAX_STREAM_PATH)
     if minor < 11:
         payload = _STREAM_2.pack(name, path, stream.tracefile_size, stream.tracefile_count)
     else:
@@ -319,7 +332,7 @@ def send_metadata(handle: int, packets: bytes, padding: int = 0) -> bytes:
 
 def create_chunk(chunk: CreateChunk) -> bytes:
     """Return the request."""
-    name = chunk.name.encode() + b"\0" if chunk.name else b""
+    name = _terminated(chunk.name, _MAX_NAME) if chunk.name else b""
     return request(
         Command.CREATE_TRACE_CHUNK, _CHUNK.pack(chunk.id, chunk.created, len(name)) + name
     )
@@ -493,8 +506,21 @@ def _names(raw: bytes, lengths: tuple[int, ...], limits: tuple[int, ...], what: 
     return names
 
 
+def _terminated(text: str, limit: int) -> bytes:
+    raw = text.encode() + b"\0"
+    if len(raw) > limit or raw.index(0) != len(raw) - 1:
+        raise LocalProtocolError(
+            f"{text[:64]!r} ({len(raw)} bytes) is no name for a relay: at most {limit - 1}, no NUL"
+        )
+    return raw
+
+
+def _shortened(text: str, size: int) -> bytes:
+    return text.encode()[:size].decode(errors="ignore").encode()
+
+
 def _text(raw: bytes, what: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise RemoteProtocolError(f"{what}: {raw!r} is no UTF-8 text") from None
+        raise RemoteProtocolError(f"{what}: {raw[:64]!r} is no UTF-8 text") from None
