@@ -18,6 +18,7 @@ from ustconsumer.paths import traces_dir
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT, LIVE_PORT
 from ustconsumer.relay.server import Relay
 from ustconsumer.relay.sessions import Sessions
+from ustconsumer.relay.viewers import Viewers
 from ustconsumer.relay.wire import serve
 
 __all__ = ["main"]
@@ -83,9 +84,10 @@ async def _serve(arguments: argparse.Namespace, output: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     control = await serve(*_place(arguments.control_port, CONTROL_PORT), relay.control)
     data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data)
-    print(f"listening: control {control.port}, data {data.port}", flush=True)
+    live = await serve(*_place(arguments.live_port, LIVE_PORT), Viewers(sessions).serve)
+    print(f"listening: control {control.port}, data {data.port}, live {live.port}", flush=True)
     await ended.wait()
-    for server in (control, data):
+    for server in (control, data, live):
         server.close()
     sessions.close()
 
