@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from consumerd.program import add_workers, run
 from ustconsumer.consumer.sinks.disk import DiskSink
+from ustconsumer.consumer.sinks.zstd import ZstdSink
+from ustconsumer.protocol.control import Attached
 
 __all__ = ["add_arguments", "main"]
 
@@ -28,8 +31,17 @@ def main(arguments: argparse.Namespace) -> int:
         "disk",
         arguments.session,
         arguments.rundir,
-        lambda attached, report: DiskSink(
-            arguments.output or attached.output, direct=arguments.direct, report=report
-        ),
+        lambda attached, report: _make_sink(arguments, attached, report),
         arguments.workers,
     )
+
+
+def _make_sink(
+    arguments: argparse.Namespace, attached: Attached, report: Callable[[str], None]
+) -> DiskSink:
+    output = arguments.output or attached.output
+    if level := attached.destination.zstd:
+        if arguments.direct:
+            report(f"{output}: compressed packets are not written past the page cache (--direct)")
+        return ZstdSink(output, level)
+    return DiskSink(output, direct=arguments.direct, report=report)

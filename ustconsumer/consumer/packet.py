@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ustconsumer._native.window import Window
 from ustconsumer.errors import RingBufferError
@@ -123,14 +123,18 @@ class Packet:
         RingBufferError
             The packet was given back.
         """
-        if self._memory is None:
-            raise RingBufferError(f"packet {self.sequence} was given back: use copy() to keep it")
         if self._data is None:
             import numpy as np
 
-            # numpy's stubs list the buffers they know; a Window is one as well.
-            self._data = np.frombuffer(cast("memoryview[int]", self._memory), np.uint8)
+            self._data = np.frombuffer(self.raw, np.uint8)
         return self._data
+
+    @property
+    def raw(self) -> memoryview:
+        """`data` for who needs no numpy: release it before ``write`` returns."""
+        if self._memory is None:
+            raise RingBufferError(f"packet {self.sequence} was given back: use copy() to keep it")
+        return memoryview(self._memory)
 
     def copy(self) -> npt.NDArray[np.uint8]:
         """Return the bytes as an array of your own, shape (packet_size,), uint8."""

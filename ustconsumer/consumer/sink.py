@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from ustconsumer._native.ring import Ring
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
-__all__ = ["DrainingWriter", "LinkedSink", "LiveWriter", "Sink", "Writer"]
+__all__ = ["DrainingWriter", "LinkedSink", "LiveWriter", "ResumingWriter", "Sink", "Writer"]
 
 
 class Writer(Protocol):
@@ -29,11 +29,19 @@ class Writer(Protocol):
 
 
 @runtime_checkable
-class DrainingWriter(Writer, Protocol):
-    """A writer that moves packets natively, without Python per packet."""
+class ResumingWriter(Writer, Protocol):
+    """A writer that goes on where an earlier consumer stopped."""
 
     def attach(self, ring: Ring) -> None:
-        """Take the ring: go on where an earlier consumer stopped, `Ring.assign` the files."""
+        """Take the ring before the first packet: tell it what was written already."""
+
+
+@runtime_checkable
+class DrainingWriter(ResumingWriter, Protocol):
+    """A writer that moves packets natively, without Python per packet.
+
+    It also does `Ring.assign` when it is attached.
+    """
 
     def drain(self, ring: Ring, max_bytes: int) -> int:
         """Move readable packets; return a ``DRAIN_*`` value of `ustconsumer._native.ring`."""

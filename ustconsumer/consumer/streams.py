@@ -12,7 +12,14 @@ from ustconsumer._native.window import Window
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.outage import PASSING, Outage
 from ustconsumer.consumer.packet import Packet, Trace
-from ustconsumer.consumer.sink import DrainingWriter, LinkedSink, LiveWriter, Sink, Writer
+from ustconsumer.consumer.sink import (
+    DrainingWriter,
+    LinkedSink,
+    LiveWriter,
+    ResumingWriter,
+    Sink,
+    Writer,
+)
 from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.consumer.timers import Timers
 from ustconsumer.errors import RingBufferError, UstConsumerError
@@ -40,8 +47,9 @@ class Outlet:
 
     def use(self, writer: Writer) -> None:
         """Take the writer."""
-        if isinstance(writer, DrainingWriter):
+        if isinstance(writer, ResumingWriter):
             writer.attach(self.mapped.ring)
+        if isinstance(writer, DrainingWriter):
             self.draining = writer
         self.writer = writer
 

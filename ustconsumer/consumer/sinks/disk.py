@@ -25,18 +25,21 @@ from ustconsumer.consumer.sinks.layout import (
     make_directory,
     open_file,
     plain_name,
+    refuse_beside,
     trace_directory,
     write_all,
 )
 from ustconsumer.consumer.sinks.reservation import Reservation
 from ustconsumer.consumer.sinks.writeback import WriteBack
+from ustconsumer.ctf.frames import SUFFIX
 from ustconsumer.errors import UsageError
 
-__all__ = ["DiskSink", "DiskWriter"]
+__all__ = ["INDEX_HEADER_BYTES", "DiskSink", "DiskWriter"]
 
 #: Sub-buffers from this size on are worth a trip to the device each.
 _DIRECT_SIZE = 1 << 20
-_INDEX_HEADER = INDEX_HEADER.pack(
+#: What an index begins with.
+INDEX_HEADER_BYTES = INDEX_HEADER.pack(
     {
         "magic": INDEX_MAGIC,
         "major": INDEX_MAJOR,
@@ -119,9 +122,13 @@ class DiskSink:
     def _metadata_file(self, trace: Trace) -> MetadataFile:
         file = self._metadata.get(trace.id)
         if file is None:
-            file = MetadataFile(trace_directory(self._output, trace.path) / "metadata", trace.uuid)
-            self._metadata[trace.id] = file
+            file = self._metadata[trace.id] = self._open_metadata(trace)
         return file
+
+    def _open_metadata(self, trace: Trace) -> MetadataFile:
+        directory = trace_directory(self._output, trace.path)
+        refuse_beside(directory / f"metadata{SUFFIX}")
+        return MetadataFile(directory / "metadata", trace.uuid)
 
 
 class DiskWriter:
@@ -142,6 +149,7 @@ class DiskWriter:
         self._refused = refused
         self._direct = False
         self._ring: Ring | None = None
+        self._next_sequence: int | None = None
         self._index_fd = -1
         self._data_fd = open_file(data)
         try:
@@ -150,6 +158,15 @@ class DiskWriter:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def ends(self) -> tuple[int | None, int]:
+        """Where the files ended when they were opened.
+
+        The sequence number that follows, None if they were empty, and the events discarded
+        until then.
+        """
+        return self._next_sequence, self._discarded
 
     def attach(self, ring: Ring) -> None:
         """Go on where the files end: exactly once on disk, whoever was killed when."""
@@ -230,20 +247,20 @@ class DiskWriter:
     def _resume(self) -> None:
         """Find the end of what is complete: a packet is when its index entry is."""
         size = os.fstat(self._index_fd).st_size
-        head = os.pread(self._index_fd, len(_INDEX_HEADER), 0)
+        head = os.pread(self._index_fd, len(INDEX_HEADER_BYTES), 0)
         self._data_end = 0
         self._discarded = 0
-        self._next_sequence: int | None = None
-        if size <= len(_INDEX_HEADER):
-            if not _INDEX_HEADER.startswith(head):
+        self._next_sequence = None
+        if size <= len(INDEX_HEADER_BYTES):
+            if not INDEX_HEADER_BYTES.startswith(head):
                 raise UsageError(f"index of {self._data_path} is not one of ours")
-            write_all(self._index_fd, _INDEX_HEADER, 0)
+            write_all(self._index_fd, INDEX_HEADER_BYTES, 0)
             entries = 0
         else:
-            if head != _INDEX_HEADER:
+            if head != INDEX_HEADER_BYTES:
                 raise UsageError(f"index of {self._data_path} is not one of ours")
             entries = (size - len(head)) // INDEX_ENTRY.size
-        self._index_end = len(_INDEX_HEADER) + entries * INDEX_ENTRY.size
+        self._index_end = len(INDEX_HEADER_BYTES) + entries * INDEX_ENTRY.size
         if entries:
             at = self._index_end - INDEX_ENTRY.size
             last = INDEX_ENTRY.get_all(os.pread(self._index_fd, INDEX_ENTRY.size, at))

@@ -18,6 +18,7 @@ __all__ = [
     "make_directory",
     "open_file",
     "plain_name",
+    "refuse_beside",
     "trace_directory",
     "write_all",
 ]
@@ -37,7 +38,7 @@ class MetadataFile:
     def __init__(self, path: Path, uuid: bytes) -> None:
         self._fd = open_file(path)
         try:
-            head = os.pread(self._fd, METADATA_PACKET.size, 0)
+            head = self._head()
             if head and (
                 len(head) < METADATA_PACKET.size or METADATA_PACKET.get(head, 0, "uuid") != uuid
             ):
@@ -57,13 +58,19 @@ class MetadataFile:
         OSError
             The file cannot take them.
         """
-        packets = self._packets.append(text)
-        with all_or_nothing((self._fd, self._offset)):
-            write_all(self._fd, packets, self._offset)
-        self._offset += len(packets)
+        self._put(self._packets.append(text))
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _head(self) -> bytes:
+        """Return the beginning of the first packet that is there."""
+        return os.pread(self._fd, METADATA_PACKET.size, 0)
+
+    def _put(self, raw: bytes) -> None:
+        with all_or_nothing((self._fd, self._offset)):
+            write_all(self._fd, raw, self._offset)
+        self._offset += len(raw)
 
 
 def trace_directory(output: Path, path: str) -> Path:
@@ -87,6 +94,12 @@ def plain_name(name: str) -> str:
     if "/" in name or name.startswith(".") or "\0" in name:
         raise UsageError(f"stream name {name!r} cannot be a file name")
     return name
+
+
+def refuse_beside(path: Path) -> None:
+    """Raise `UsageError` if there is a file of a trace in the other form, plain or compressed."""
+    if os.path.lexists(path):
+        raise UsageError(f"{path} belongs to another trace: choose another output")
 
 
 def make_directory(path: Path) -> None:

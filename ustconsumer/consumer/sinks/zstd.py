@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""A trace on disk, compressed: each packet one zstd frame, every file named ``.zst``.
+
+``zstd -d`` of each file gives the trace that `ustconsumer.consumer.sinks.disk` writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import zstandard
+
+from ustconsumer._native.ring import Ring
+from ustconsumer.abi.packet import INDEX_ENTRY, METADATA_PACKET
+from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.consumer.sinks.disk import INDEX_HEADER_BYTES, DiskSink
+from ustconsumer.consumer.sinks.layout import (
+    MetadataFile,
+    make_directory,
+    open_file,
+    plain_name,
+    refuse_beside,
+    trace_directory,
+)
+from ustconsumer.consumer.sinks.packed import Compressor, PackedFiles
+from ustconsumer.consumer.sinks.writeback import WriteBack
+from ustconsumer.ctf.frames import MAX_FRAME, SUFFIX, seek_table
+from ustconsumer.errors import UsageError
+
+__all__ = ["ZstdSink", "ZstdWriter"]
+
+
+class ZstdSink(DiskSink):
+    """Write a session below a directory, compressed.
+
+    Parameters
+    ----------
+    output : path
+        The session's directory; made with its parents when the first stream comes.
+    level : int
+        1 to 22.
+    """
+
+    def __init__(self, output: str | os.PathLike[str], level: int) -> None:
+        super().__init__(output)
+        self._compressor = Compressor(level)
+
+    def open(self, stream: Stream) -> ZstdWriter:  # type: ignore[override]
+        """Create or continue the stream's files.
+
+        Raises
+        ------
+        OSError
+            A directory or file cannot be made.
+        UsageError
+            The directory holds another trace, or files that are not ours.
+        """
+        if stream.geometry.subbuf_size > MAX_FRAME:
+            raise UsageError(
+                f"sub-buffers of {stream.geometry.subbuf_size} bytes are not compressed: "
+                f"{MAX_FRAME} at most"
+            )
+        directory = trace_directory(self._output, stream.trace.path)
+        self._metadata_file(stream.trace)
+        name = plain_name(stream.name)
+        index = directory / "index"
+        make_directory(index)
+        return ZstdWriter(
+            directory / f"{name}{SUFFIX}", index / f"{name}.idx{SUFFIX}", self._compressor
+        )
+
+    def _open_metadata(self, trace: Trace) -> MetadataFile:
+        directory = trace_directory(self._output, trace.path)
+        refuse_beside(directory / "metadata")
+        return _ZstdMetadataFile(directory / f"metadata{SUFFIX}", trace.uuid, self._compressor)
+
+
+class ZstdWriter:
+    """Data and index file of one stream; whoever calls `write` compresses.
+
+    Parameters
+    ----------
+    data, index : Path
+    compressor : Compressor
+    """
+
+    def __init__(self, data: Path, index: Path, compressor: Compressor) -> None:
+        self._compressor = compressor
+        data_fd = open_file(data)
+        try:
+            index_fd = open_file(index)
+        except BaseException:
+            os.close(data_fd)
+            raise
+        self._files = PackedFiles(data_fd, index_fd, INDEX_HEADER_BYTES, where=str(data))
+        self._writeback = WriteBack(data_fd, self._files.data_end)
+
+    def attach(self, ring: Ring) -> None:
+        """Go on where the files end: exactly once on disk, whoever was killed when."""
+        if self._files.count:
+            last = INDEX_ENTRY.get_all(self._files.entry(self._files.count - 1))
+            ring.last_discarded = last["events_discarded"]
+            # Only forward; a position is a word that wraps.
+            ring.move_consumer((last["packet_seq_num"] + 1) * ring.subbuf_size % (1 << 64))
+
+    def write(self, packets: Sequence[Packet]) -> None:
+        """Append packets: data, then index. Releases the GIL while it compresses."""
+        names = [row.name for row in INDEX_ENTRY]
+        for packet in packets:
+            # A copy: its writers may change the packet, and frame, checksum and index must
+            # say the same.
+            raw = self._compressor.copy(packet.raw)
+            header = packet.stream.geometry.layout.packet.get_all(raw)
+            header["offset"] = self._files.plain_end
+            entry = INDEX_ENTRY.pack({name: header[name] for name in names})
+            self._files.add(self._compressor.frame(raw), len(raw))
+            try:
+                self._files.index(entry)
+            except BaseException:
+                self._files.cut()
+                raise
+        self._writeback.advance(self._files.data_end)
+
+    def close(self) -> None:
+        """Write the seek table; close both files."""
+        self._files.close()
+
+
+class _ZstdMetadataFile(MetadataFile):
+    """``metadata.zst``: each text that was appended is one frame, to be read at once."""
+
+    def __init__(self, path: Path, uuid: bytes, compressor: Compressor) -> None:
+        super().__init__(path, uuid)
+        self._compressor = compressor
+        self._sizes = array("I")
+
+    def append(self, text: bytes) -> None:
+        packets = self._packets.append(text)
+        frame = self._compressor.frame(packets)
+        self._put(frame)
+        self._sizes.extend((len(frame), len(packets)))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._put(seek_table(self._sizes))
+        super().close()
+
+    def _head(self) -> bytes:
+        decompressor = zstandard.ZstdDecompressor()
+        with open(self._fd, "rb", closefd=False) as file:
+            try:
+                return decompressor.stream_reader(file).read(METADATA_PACKET.size)
+            except zstandard.ZstdError:
+                return b"?"
