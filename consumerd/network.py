@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 from consumerd.program import add_workers, run
 from ustconsumer.consumer.relaylink import Identity
+from ustconsumer.consumer.sinks.both import BothSink
+from ustconsumer.consumer.sinks.disk import DiskSink
 from ustconsumer.consumer.sinks.network import NetworkSink
+from ustconsumer.consumer.sinks.zstd import ZstdSink
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Attached
 from ustconsumer.protocol.destinations import relay_of
@@ -55,5 +58,10 @@ def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> 
         cert_file=wanted.cert_file,
         key_file=wanted.key_file,
     )
-    relay = parse_url(to) if to else relay_of(wanted)
-    return NetworkSink(relay, identity, credentials, report=report)
+    if to:
+        return NetworkSink(parse_url(to), identity, credentials, report=report)
+    relay = relay_of(wanted)
+    if not attached.output:
+        return NetworkSink(relay, identity, credentials, report=report)
+    files = ZstdSink(attached.output, wanted.zstd) if wanted.zstd else DiskSink(attached.output)
+    return BothSink(files, relay, identity, credentials, report=report)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,8 @@ class Totals(msgspec.Struct, kw_only=True):
     packets: int = 0
     #: size of the stream files, or of the packets that arrived at a relay
     bytes: int = 0
+    #: bytes that stream files have on disk: less if they are compressed
+    stored: int = 0
 
 
 def count(session: Session) -> Totals:
@@ -40,12 +43,14 @@ def count(session: Session) -> Totals:
         A stream file contradicts itself.
     """
     info = session.info()
-    # What a full disk kept in the buffers is lost with them.
-    unwritten = 0 if info.consumer is None else info.consumer.stats.unwritten_events
     totals = Totals(
-        discarded=sum(channel.discarded for channel in info.channels) + unwritten,
+        discarded=sum(channel.discarded for channel in info.channels),
         processes=len(info.processes),
     )
+    if info.consumer is not None and not (info.output and info.destination.url):
+        # What a full disk kept in the buffers is lost with them. What a relay did not take is in
+        # the files where there are both.
+        totals.discarded += info.consumer.stats.unwritten_events
     if info.output:
         add_files(totals, info.output, session.describe())
     elif info.consumer is not None:
@@ -72,13 +77,23 @@ def _add_trace(totals: Totals, directory: Path, trace: TraceDescription) -> None
 
     counter = EventCounter(trace.contexts, trace.events)
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if path.name == "metadata" or not path.is_file() or path.stat().st_size == 0:
+        if path.stem == "metadata" or not path.is_file() or path.stat().st_size == 0:
             continue
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
-        ):
-            events, packets, _ = counter.count(stream)
-            totals.recorded = (totals.recorded or 0) + events
-            totals.packets += packets
-            totals.bytes += len(stream)
+        totals.stored += path.stat().st_size
+        with path.open("rb") as file:
+            for content in _contents(file.fileno(), os.fspath(path)):
+                events, packets, _ = counter.count(content)
+                totals.recorded = (totals.recorded or 0) + events
+                totals.packets += packets
+                totals.bytes += len(content)
+
+
+def _contents(fd: int, path: str) -> Iterator[bytes | mmap.mmap]:
+    """Yield what is in a file: all of it, or frame by frame."""
+    if path.endswith(".zst"):
+        from ustconsumer.ctf.compressed import CompressedFile, frames
+
+        yield from CompressedFile(fd, path, frames(fd, path))
+    else:
+        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as content:
+            yield content

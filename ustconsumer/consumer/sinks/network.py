@@ -139,10 +139,15 @@ class NetworkWriter:
         if not self._overwrite:
             self._find_ahead(ring)
 
+    def keep(self, packet: Outgoing) -> None:
+        """Do what comes before a packet is on its way; an `OSError` has it come again."""
+
     def offer(self, packet: Packet) -> None:
         """Take a packet that somebody else read and gives back."""
         self._check_room()
-        self._sender.put(self._flow, make_outgoing(packet))
+        outgoing = make_outgoing(packet)
+        self.keep(outgoing)
+        self._sender.put(self._flow, outgoing)
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Take packets without a ring; raises `OSError` as `drain` does."""
@@ -194,6 +199,7 @@ class NetworkWriter:
             return None
         try:
             packet = Outgoing(*ring.copy_held())
+            self.keep(packet)
             self._sender.put(self._flow, packet)
         except (OSError, RingBufferError):
             ring.put()

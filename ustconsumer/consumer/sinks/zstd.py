@@ -99,13 +99,21 @@ class ZstdWriter:
         self._files = PackedFiles(data_fd, index_fd, INDEX_HEADER_BYTES, where=str(data))
         self._writeback = WriteBack(data_fd, self._files.data_end)
 
+    @property
+    def ends(self) -> tuple[int | None, int]:
+        """Where the files end: as of `DiskWriter`."""
+        if not self._files.count:
+            return None, 0
+        last = INDEX_ENTRY.get_all(self._files.entry(self._files.count - 1))
+        return last["packet_seq_num"] + 1, last["events_discarded"]
+
     def attach(self, ring: Ring) -> None:
         """Go on where the files end: exactly once on disk, whoever was killed when."""
-        if self._files.count:
-            last = INDEX_ENTRY.get_all(self._files.entry(self._files.count - 1))
-            ring.last_discarded = last["events_discarded"]
+        following, discarded = self.ends
+        if following is not None:
+            ring.last_discarded = discarded
             # Only forward; a position is a word that wraps.
-            ring.move_consumer((last["packet_seq_num"] + 1) * ring.subbuf_size % (1 << 64))
+            ring.move_consumer(following * ring.subbuf_size % (1 << 64))
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets: data, then index. Releases the GIL while it compresses."""
