@@ -23,6 +23,7 @@ from ustconsumer.profiles import PROFILES
 
 if TYPE_CHECKING:
     from ustconsumer.client.record import Recording
+    from ustconsumer.client.totals import Totals
 
 __all__ = ["configure", "prepare", "run"]
 
@@ -233,8 +234,14 @@ def _summary(recording: Recording) -> str:
         )
     return (
         f"{_number(totals.recorded, 'event')} {kept}, {totals.discarded} discarded, {processes}, "
-        f"{packets}, {size}"
+        f"{packets}, {size}{_ratio(totals)}"
     )
+
+
+def _ratio(totals: Totals) -> str:
+    if totals.stored in (0, totals.bytes):
+        return ""
+    return f", compressed {totals.bytes / totals.stored:.1f}x"
 
 
 def _flat(lists: list[list[str]] | None) -> list[str]:

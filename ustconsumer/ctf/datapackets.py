@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from ustconsumer.abi.packet import CTF_MAGIC, DATA_PACKET
 from ustconsumer.abi.rows import struct_code
+from ustconsumer.ctf.compressed import CompressedFile, Frames, frames
+from ustconsumer.ctf.frames import SUFFIX
 from ustconsumer.errors import DecodeError
 
 __all__ = ["HEADER_SIZE", "MAX_PACKET", "Files", "PacketHeader", "headers"]
@@ -54,12 +56,17 @@ class PacketHeader(NamedTuple):
 
 
 class Files:
-    """Reads from many files with few descriptors open at a time."""
+    """Reads from many files, plain or compressed, with few descriptors open at a time.
+
+    Offsets and sizes are those of plain files.
+    """
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
         #: Oldest use first.
         self._open: dict[str, int] = {}
+        self._compressed: dict[str, CompressedFile] = {}
+        self._frames: dict[str, Frames] = {}
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Return bytes of a file, less than asked for at its end.
@@ -70,12 +77,9 @@ class Files:
             The file cannot be read.
         """
         try:
-            fd = self._open.pop(path, -1)
-            if fd < 0:
-                if len(self._open) >= self._limit:
-                    os.close(self._open.pop(next(iter(self._open))))
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._open[path] = fd
+            fd = self._descriptor(path)
+            if path.endswith(SUFFIX):
+                return self._decompressing(fd, path).read(offset, size)
             data = os.pread(fd, size, offset)
             if len(data) < size:
                 # The kernel returns less than 2 GiB at a time.
@@ -85,6 +89,22 @@ class Files:
                     parts.append(data)
                 return b"".join(parts)
             return data
+        except OSError as error:
+            raise DecodeError(f"{path}: {error.strerror}") from None
+
+    def size(self, path: str) -> int:
+        """Return how much there is of a file now, in whole frames if it is compressed.
+
+        Raises
+        ------
+        DecodeError
+            It cannot be read.
+        """
+        try:
+            fd = self._descriptor(path)
+            if path.endswith(SUFFIX):
+                return self._decompressing(fd, path).size
+            return os.fstat(fd).st_size
         except OSError as error:
             raise DecodeError(f"{path}: {error.strerror}") from None
 
@@ -102,8 +122,30 @@ class Files:
         return data
 
     def close(self) -> None:
+        self._compressed.clear()
         while self._open:
             os.close(self._open.popitem()[1])
+
+    def _descriptor(self, path: str) -> int:
+        """Return the descriptor of a file, which is now the last to be closed."""
+        fd = self._open.pop(path, -1)
+        if fd < 0:
+            if len(self._open) >= self._limit:
+                oldest = next(iter(self._open))
+                self._compressed.pop(oldest, None)
+                os.close(self._open.pop(oldest))
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open[path] = fd
+        return fd
+
+    def _decompressing(self, fd: int, path: str) -> CompressedFile:
+        file = self._compressed.get(path)
+        if file is None:
+            # Found once: there may be many.
+            if path not in self._frames:
+                self._frames[path] = frames(fd, path)
+            file = self._compressed[path] = CompressedFile(fd, path, self._frames[path])
+        return file
 
 
 def headers(files: Files, path: str, size: int) -> Iterator[PacketHeader]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import zstandard
@@ -18,11 +18,11 @@ __all__ = [
     "MAX_FRAME",
     "SUFFIX",
     "Span",
+    "find_frames",
     "parse_seek_table",
     "raw_frame",
     "seek_table",
     "skippable_frame",
-    "spans",
 ]
 
 #: Of the names of files.
@@ -110,8 +110,10 @@ def parse_seek_table(read: Callable[[int, int], bytes], size: int) -> list[Span]
     return found if offset == begin else None
 
 
-def spans(read: Callable[[int, int], bytes], size: int) -> Iterator[Span]:
-    """Yield the whole frames of a file, without those to be skipped; end where one is not whole.
+def find_frames(read: Callable[[int, int], bytes], size: int) -> tuple[list[Span], int]:
+    """Return the frames of a file up to one that is not whole, and where that would begin.
+
+    Those to be skipped are not among them.
 
     Parameters
     ----------
@@ -123,37 +125,46 @@ def spans(read: Callable[[int, int], bytes], size: int) -> Iterator[Span]:
     ValueError
         What is at an offset is no frame.
     """
+    found: list[Span] = []
     offset = 0
-    while size - offset >= _SKIP_HEADER.size:
-        head = read(offset, _MAX_HEADER)
-        if len(head) < _SKIP_HEADER.size:
-            return
-        magic, skipped = _SKIP_HEADER.unpack_from(head)
-        if magic & ~0xF == _SKIPPABLE:
-            offset += _SKIP_HEADER.size + skipped
-            continue
-        if magic != _MAGIC:
-            raise ValueError(f"no zstd frame at byte {offset}")
-        try:
-            parameters = zstandard.get_frame_parameters(head)
-            end = offset + zstandard.frame_header_size(head)
-        except zstandard.ZstdError:
-            if len(head) < _MAX_HEADER:
-                return
-            raise ValueError(f"no zstd frame at byte {offset}") from None
-        last = False
-        while not last:
-            raw = read(end, 3)
-            if len(raw) < 3:
-                return
-            block = int.from_bytes(raw, "little")
-            last, kind, length = bool(block & 1), block >> 1 & 3, block >> 3
-            if kind == _RESERVED or (kind != _RLE and length > _MAX_BLOCK):
-                raise ValueError(f"no block of a zstd frame at byte {end}")
-            end += 3 + (1 if kind == _RLE else length)
-        end += 4 if parameters.has_checksum else 0
-        if end > size:
-            return
-        known = parameters.content_size != zstandard.CONTENTSIZE_UNKNOWN
-        yield Span(offset, end - offset, parameters.content_size if known else None)
-        offset = end
+    while (span := _frame(read, offset)) is not None and span.size <= size - offset:
+        if span.content_size != _SKIPPED:
+            found.append(span)
+        offset += span.size
+    return found, offset
+
+
+#: In place of a content size: the frame has no content.
+_SKIPPED = -1
+
+
+def _frame(read: Callable[[int, int], bytes], offset: int) -> Span | None:
+    """Return the frame that begins at an offset; None if what is there is cut off."""
+    head = read(offset, _MAX_HEADER)
+    if len(head) < _SKIP_HEADER.size:
+        return None
+    magic, skipped = _SKIP_HEADER.unpack_from(head)
+    if magic & ~0xF == _SKIPPABLE:
+        return Span(offset, _SKIP_HEADER.size + skipped, _SKIPPED)
+    if magic != _MAGIC:
+        raise ValueError(f"no zstd frame at byte {offset}")
+    try:
+        parameters = zstandard.get_frame_parameters(head)
+        end = offset + zstandard.frame_header_size(head)
+    except zstandard.ZstdError:
+        if len(head) < _MAX_HEADER:
+            return None
+        raise ValueError(f"no zstd frame at byte {offset}") from None
+    last = False
+    while not last:
+        raw = read(end, 3)
+        if len(raw) < 3:
+            return None
+        block = int.from_bytes(raw, "little")
+        last, kind, length = bool(block & 1), block >> 1 & 3, block >> 3
+        if kind == _RESERVED or (kind != _RLE and length > _MAX_BLOCK):
+            raise ValueError(f"no block of a zstd frame at byte {end}")
+        end += 3 + (1 if kind == _RLE else length)
+    end += 4 if parameters.has_checksum else 0
+    known = parameters.content_size != zstandard.CONTENTSIZE_UNKNOWN
+    return Span(offset, end - offset, parameters.content_size if known else None)

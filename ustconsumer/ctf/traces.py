@@ -13,11 +13,13 @@ from uuid import UUID
 from ustconsumer.ctf.classes import StreamClass, TraceClass
 from ustconsumer.ctf.datapackets import Files, PacketHeader, headers
 from ustconsumer.ctf.declared import trace_class
+from ustconsumer.ctf.frames import SUFFIX
 from ustconsumer.errors import DecodeError, UsageError
 
 __all__ = ["SingleTrace", "Stream", "StreamFile", "find"]
 
 METADATA = "metadata"
+METADATA_NAMES = (METADATA, METADATA + SUFFIX)
 #: Bytes of a metadata file; more is a mistake or an attack.
 MAX_METADATA = 256 << 20
 
@@ -59,7 +61,7 @@ class Stream:
     @property
     def name(self) -> str:
         """The first file's name: channel and CPU."""
-        return os.path.basename(self.files[0].path)
+        return os.path.basename(self.files[0].path).removesuffix(SUFFIX)
 
     @property
     def stream_class(self) -> StreamClass:
@@ -193,7 +195,7 @@ def _with_metadata(top: str) -> list[str]:
                 continue
             # Also through symbolic links, but not in circles.
             seen.add((status.st_dev, status.st_ino))
-            if os.path.isfile(os.path.join(place, METADATA)):
+            if any(os.path.isfile(os.path.join(place, name)) for name in METADATA_NAMES):
                 result.append(place)
                 continue
             with os.scandir(place) as entries:
@@ -210,13 +212,15 @@ class _Directory:
         self.path = path
         # The sizes first: what is in the packets up to there has been declared by now,
         # also while the trace is being written.
-        self.files = _data_files(path)
-        metadata = os.path.join(path, METADATA)
+        files = Files()
         try:
-            with open(metadata, "rb") as file:
-                raw = file.read(MAX_METADATA + 1)
-        except OSError as error:
-            raise DecodeError(f"{metadata}: {error.strerror}") from None
+            self.files = _data_files(path, files)
+            metadata = os.path.join(path, METADATA)
+            if not os.path.isfile(metadata):
+                metadata += SUFFIX
+            raw = files.read(metadata, 0, MAX_METADATA + 1)
+        finally:
+            files.close()
         if len(raw) > MAX_METADATA:
             raise DecodeError(f"{metadata}: larger than {MAX_METADATA} bytes")
         declared = known.get(raw)
@@ -228,17 +232,23 @@ class _Directory:
         self.declared = declared
 
 
-def _data_files(path: str) -> list[tuple[str, int]]:
-    """Return path and size of the files that are streams."""
+def _data_files(path: str, files: Files) -> list[tuple[str, int]]:
+    """Return path and size of the files that are streams; of two forms of one the plain one."""
     try:
         with os.scandir(path) as entries:
-            return sorted(
-                (entry.path, entry.stat().st_size)
+            names = {
+                entry.name
                 for entry in entries
-                if entry.name != METADATA and entry.name[0] != "." and entry.is_file()
-            )
+                if entry.name not in METADATA_NAMES and entry.name[0] != "." and entry.is_file()
+            }
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror}") from None
+    return [
+        (place, files.size(place))
+        for name in sorted(names)
+        if not name.endswith(SUFFIX) or name.removesuffix(SUFFIX) not in names
+        for place in (os.path.join(path, name),)
+    ]
 
 
 def _together(directories: list[_Directory], files: Files) -> SingleTrace:
