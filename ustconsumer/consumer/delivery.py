@@ -23,6 +23,8 @@ _TURN = 32
 _ASK, _MAX_ASK = 0.001, 0.1
 #: Periods of a live session that viewers get for the end of a trace, and seconds at most.
 _LINGER, _MAX_LINGER = 2.5, 4.0
+#: Seconds in which a new stream has its class.
+_NEW = 1.0
 #: Between two looks whether there is hope still.
 _LOOK = 0.2
 
@@ -211,6 +213,9 @@ class Delivery:
 
     def _send_beacons(self) -> None:
         with self._traffic.lock:
+            # Streams that the relay is about to hear of may begin before now.
+            if any(flow not in self._streams and flow.age_s < _NEW for flow in self._traffic.flows):
+                return
             due = [
                 (flow, announced, flow.beacon)
                 for flow, announced in self._streams.items()

@@ -108,6 +108,7 @@ class Flow:
         self.sent: deque[Outgoing] = deque()
         self.beacon = 0
         self.ended = False
+        self._begin = time.monotonic()
         self._keeper = keeper
         self._key = str(stream.id)
         #: Of those here the first so many are with the keeper too.
@@ -115,6 +116,11 @@ class Flow:
         self._packets = 0
         self._size = 0
         self._sequence: int | None = None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since there is this stream."""
+        return time.monotonic() - self._begin
 
     @property
     def is_kept(self) -> bool:

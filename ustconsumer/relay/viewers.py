@@ -30,6 +30,8 @@ _log = logging.getLogger("ust-relayd")
 
 #: Bytes of a packet in one answer; Babeltrace asks for 256 KiB at most.
 _MAX_PART = 1 << 20
+#: Cycles by which the clocks of two traces may differ: each has sampled its own offset.
+_CLOCKS = 1_000_000
 #: Seconds that a viewer may take to read an answer.
 _PATIENCE = 60.0
 
@@ -50,9 +52,11 @@ class _Place:
     def __init__(self, stream: StreamView, at: int) -> None:
         self.stream = stream
         self.at = at
-        #: offset in the file -> number of the packet that was announced last
-        self.offset = 0
+        #: the packet that was announced last, and its offset in the file
         self.number = -1
+        self.offset = 0
+        #: time that the viewer has been told of this stream
+        self.told = 0
 
 
 class Viewer:
@@ -221,6 +225,7 @@ class Viewer:
             entry = stream.entry(place.at)
             place.number, place.offset = place.at, entry.offset
             place.at += 1
+            place.told = max(place.told, entry.end)
             return IndexAnswer(
                 IndexStatus.OK,
                 self._flags(stream),
@@ -234,10 +239,24 @@ class Viewer:
             )
         if stream.closed:
             return IndexAnswer(IndexStatus.HUP)
-        beacon = stream.beacon
-        if beacon is None or stream.busy or not stream.count:
+        beacon = self._beacon(stream)
+        if beacon is None or beacon < place.told or stream.busy or not stream.count:
             return IndexAnswer(IndexStatus.RETRY)
+        place.told = beacon
         return IndexAnswer(IndexStatus.INACTIVE, end=beacon, class_id=stream.class_id)
+
+    def _beacon(self, stream: StreamView) -> int | None:
+        """Return until when nothing comes, as far as this viewer may know.
+
+        Babeltrace hears of new streams with packets of others only, and gives up when these
+        turn out to begin before what it was told.
+        """
+        times = [] if stream.beacon is None else [stream.beacon]
+        for new in self._unknown() if times else ():
+            if not new.is_metadata:
+                begin = new.entry(new.first).begin if new.count > new.first else 0
+                times.append(max(begin - _CLOCKS, 0))
+        return min(times, default=None)
 
     def _flags(self, stream: StreamView) -> int:
         flags = 0
