@@ -51,6 +51,7 @@ VERBS = {
     "status": Verb("Status", "Show the status of the current recording session"),
     "apps": Verb("Status", "List registered programs, and why one is not traced"),
     "view": Verb("Miscellaneous", "Show the events of a trace"),
+    "unpack": Verb("Miscellaneous", "Write a compressed trace as a plain one"),
     "recover": Verb("Miscellaneous", "Write what is left in buffers after a crash as a trace"),
     "version": Verb("Miscellaneous", "Show version information"),
 }

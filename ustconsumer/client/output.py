@@ -138,7 +138,10 @@ def newest_trace() -> Path:
     with contextlib.suppress(OSError):
         for place in parent.iterdir():
             for trace in _traces(place) if place.is_dir() else ():
-                metadata = next(trace.glob("**/metadata"), None)
+                # Plain, or compressed.
+                metadata = next(
+                    trace.glob("**/metadata"), next(trace.glob("**/metadata.zst"), None)
+                )
                 if metadata is not None:
                     written = metadata.stat().st_mtime
                     if newest is None or written > newest[0]:
