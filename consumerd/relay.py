@@ -9,17 +9,20 @@ import logging
 import os
 import re
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ustconsumer.errors import UsageError
 from ustconsumer.limits import raise_descriptor_limit
 from ustconsumer.paths import traces_dir
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT, LIVE_PORT
+from ustconsumer.relay.dial import read_token
+from ustconsumer.relay.serve import Policy, serve
 from ustconsumer.relay.server import Relay
 from ustconsumer.relay.sessions import Sessions
 from ustconsumer.relay.viewers import Viewers
-from ustconsumer.relay.wire import serve
 
 __all__ = ["main"]
 
@@ -62,33 +65,76 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="SESSION/HOST-DATE instead of HOST/SESSION-DATE",
     )
     parser.add_argument("-x", "--disallow-clear", action="store_true", help="refuse `clear`")
+    add = parser.add_argument_group("who may connect").add_argument
+    add("--tls-cert", metavar="FILE", help="our certificate: producers must come with TLS")
+    add("--tls-key", metavar="FILE", help="its key (default: in the same file)")
+    add(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="producers need a certificate signed by one of these",
+    )
+    add("--token-file", metavar="FILE", help="a secret that producers, and viewers, must know")
+    add(
+        "--open-viewers",
+        action="store_true",
+        help="viewers need neither token nor certificate (Babeltrace has none)",
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="ust-relayd: %(message)s", level=logging.INFO)
     raise_descriptor_limit()
+    try:
+        policies = _policies(arguments)
+    except (UsageError, OSError) as error:
+        print(f"ust-relayd: {error}", file=sys.stderr)
+        return 1
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(arguments, Path(os.path.abspath(arguments.output or traces_dir()))))
+            output = Path(os.path.abspath(arguments.output or traces_dir()))
+            runner.run(_serve(arguments, output, *policies))
         except OSError as error:
             print(f"ust-relayd: {error}", file=sys.stderr)
             return 1
     return 0
 
 
-async def _serve(arguments: argparse.Namespace, output: Path) -> None:
+def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
+    """Return who may produce and who may view."""
+    token = read_token(arguments.token_file) if arguments.token_file else b""
+    if arguments.tls_cert is None:
+        if arguments.tls_key is not None or arguments.tls_client_ca is not None:
+            raise UsageError("--tls-key and --tls-client-ca need --tls-cert")
+        producers = Policy(token=token)
+    else:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+        if arguments.tls_client_ca is not None:
+            context.load_verify_locations(arguments.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        producers = Policy(tls=context, token=token)
+    guarded = token or arguments.tls_client_ca is not None
+    return producers, producers if guarded and not arguments.open_viewers else Policy()
+
+
+async def _serve(
+    arguments: argparse.Namespace, output: Path, producers: Policy, viewers: Policy
+) -> None:
     sessions = Sessions(output, by_session=arguments.group_output_by_session)
     relay = Relay(sessions, allow_clear=not arguments.disallow_clear)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    control = await serve(*_place(arguments.control_port, CONTROL_PORT), relay.control)
-    data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data)
-    live = await serve(*_place(arguments.live_port, LIVE_PORT), Viewers(sessions).serve)
+    control = await serve(*_place(arguments.control_port, CONTROL_PORT), relay.control, producers)
+    data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data, producers)
+    live = await serve(*_place(arguments.live_port, LIVE_PORT), Viewers(sessions).serve, viewers)
     print(f"listening: control {control.port}, data {data.port}, live {live.port}", flush=True)
     await ended.wait()
     for server in (control, data, live):
         server.close()
+    for server in (control, data, live):
+        await server.wait_closed()
     sessions.close()
 
 

@@ -16,7 +16,8 @@ from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
 from ustconsumer.protocol import relay
 from ustconsumer.protocol.relay import AddStream, Command, Index, Status
 from ustconsumer.protocol.relayurl import RelayUrl
-from ustconsumer.relay.wire import Credentials, Wire, dial
+from ustconsumer.relay.dial import dial
+from ustconsumer.relay.wire import Credentials, Wire
 
 __all__ = ["Identity", "RelayLink"]
 
@@ -134,7 +135,7 @@ class RelayLink:
                 tls=url.tls,
                 zstd=url.zstd,
                 credentials=credentials,
-                timeout=_PATIENCE,
+                patience=_PATIENCE,
             )
 
         link = cls(url, await connect(url.host, url.control_port))
@@ -230,9 +231,11 @@ class RelayLink:
 
     async def drain(self) -> None:
         """Wait until the sockets take more."""
+        if self._data is not None:
+            self._data.push()
+            if self._data.pending > _PENDING:
+                await self._data.drain()
         await self._control.drain()
-        if self._data is not None and self._data.pending > _PENDING:
-            await self._data.drain()
 
     async def flush(self) -> None:
         """Wait until everything written is on its way."""

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from ustconsumer.errors import RemoteProtocolError
 
-__all__ = ["Directory", "check_name", "split_path"]
+__all__ = ["Directory", "check_name", "split_path", "split_stream_path"]
 
 #: LTTng's mode, before the umask.
 _MODE = 0o770
 _FILE_MODE = 0o660
-#: Bytes of a name in every file system, with room for what is put behind it.
-_MAX = 240
-_MAX_DEPTH = 16
+#: Bytes of a name in every file system.
+_MAX = 255
+_MAX_DEPTH = 32
 
 
 def check_name(name: str, what: str) -> str:
@@ -37,10 +37,28 @@ def check_name(name: str, what: str) -> str:
 
 def split_path(path: str, what: str) -> tuple[str, ...]:
     """Return the steps of a path, each of them checked; a leading slash means nothing."""
-    steps = tuple(check_name(step, what) for step in path.split("/") if step)
+    return _checked([check_name(step, what) for step in path.split("/") if step], what)
+
+
+def split_stream_path(path: str, what: str) -> tuple[str, ...]:
+    """Return the steps of a path that may have the name of a program in it.
+
+    Programs are called what they like: hidden names are taken, and what cannot be printed
+    is replaced.
+    """
+    steps = []
+    for step in path.split("/"):
+        if step in (".", "..") or len(step.encode()) > _MAX:
+            raise RemoteProtocolError(f"{what}: {step[:64]!r} cannot be a name of a file")
+        if step:
+            steps.append("".join(each if each.isprintable() else "_" for each in step))
+    return _checked(steps, what)
+
+
+def _checked(steps: Sequence[str], what: str) -> tuple[str, ...]:
     if len(steps) > _MAX_DEPTH:
         raise RemoteProtocolError(f"{what}: {len(steps)} directories, at most {_MAX_DEPTH}")
-    return steps
+    return tuple(steps)
 
 
 class Directory:

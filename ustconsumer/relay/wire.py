@@ -1,97 +1,224 @@
 # SPDX-License-Identifier: MIT
-"""Plain connections to a relay."""
+"""Bytes between a producer and a relay, as they are or compressed."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from typing import IO, Protocol, cast
 
 import msgspec
+import zstandard
 
-from ustconsumer.errors import BrokenResourceError
+from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
 
-__all__ = ["Credentials", "Server", "Wire", "dial", "serve"]
+__all__ = ["TOKEN_MAGIC", "ZSTD_MAGIC", "Credentials", "Wire", "explain"]
+
+#: What a connection begins with that says a secret first: its length (u16) and it follow.
+TOKEN_MAGIC = b"UST\x01"
+#: What a compressed one begins with.
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+#: Level for a link: faster than most.
+_LEVEL = 1
+#: Bytes of input that are unpacked at once, and what they may become: a few bytes can say
+#: "gigabytes of zeros".
+_PIECE = 4 << 10
+_MAX_UNPACKED = 16 << 20
+#: A frame that wants more memory than this is refused.
+_MAX_WINDOW = 8 << 20
+_READ = 1 << 16
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a producer shows, and whom it trusts; files."""
+
+    #: a secret shared with the relay
     token_file: str = ""
+    #: who signs the relay's certificate; empty: whom the system trusts
     ca_file: str = ""
     cert_file: str = ""
+    #: empty: in ``cert_file``
     key_file: str = ""
 
 
+class _Unpacker:
+    """Unpacks a zstd stream, a bounded piece at a time."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        self._writer = context.stream_writer(cast("IO[bytes]", self), closefd=False)
+
+    def write(self, data: bytes) -> int:
+        """Take what was unpacked (the library calls this)."""
+        self._size += len(data)
+        if self._size > _MAX_UNPACKED:
+            raise RemoteProtocolError("a compressed stream that grows without bound")
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def unpack(self, piece: bytes) -> bytes:
+        """Return what a piece of at most `_PIECE` bytes becomes."""
+        self._parts.clear()
+        self._size = 0
+        try:
+            self._writer.write(piece)
+        except zstandard.ZstdError as error:
+            raise RemoteProtocolError(f"a compressed stream that makes no sense: {error}") from None
+        return b"".join(self._parts)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes | memoryview) -> bytes: ...
+
+    def flush(self, flush_mode: int = ...) -> bytes: ...
+
+
 class Wire:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    """A connection.
+
+    Parameters
+    ----------
+    reader, writer : asyncio streams
+    peer : str
+        For messages: ``relay 10.0.0.1:5342``.
+    begun : bytes
+        Read before, to be read again.
+    compress : bool
+        Compress what is written.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: str,
+        *,
+        begun: bytes = b"",
+        compress: bool = False,
+    ) -> None:
+        self.peer = peer
+        self._reader = reader
+        self._writer = writer
+        self._held = bytearray(begun)
+        self._unpacker: _Unpacker | None = None
+        self._packed = b""
+        self._packer: _Compressor | None = None
+        if compress:
+            self._packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
 
     @property
     def pending(self) -> int:
+        """Bytes that wait for the socket."""
         return self._writer.transport.get_write_buffer_size()
 
+    def unpack(self) -> None:
+        """Read a compressed stream from here on."""
+        self._packed, self._held = bytes(self._held), bytearray()
+        self._unpacker = _Unpacker()
+
     def write(self, data: bytes | memoryview) -> None:
-        self._writer.write(data)
+        """Take bytes to be sent; `push` or `drain` make them go."""
+        self._writer.write(data if self._packer is None else self._packer.compress(data))
+
+    def push(self) -> None:
+        """Hand everything written to the socket: nothing waits in a compressor."""
+        if self._packer is not None:
+            self._writer.write(self._packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
 
     async def drain(self) -> None:
+        """Send what was written, and wait until there is room for more.
+
+        Raises
+        ------
+        BrokenResourceError
+            The connection is lost.
+        """
+        self.push()
         try:
             await self._writer.drain()
         except OSError as error:
-            raise BrokenResourceError(str(error)) from None
+            raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
 
-    async def read(self, n: int) -> bytes:
-        try:
-            return await self._reader.read(n)
-        except OSError as error:
-            raise BrokenResourceError(str(error)) from None
+    async def read(self, size: int) -> bytes:
+        """Return some bytes, at most ``size``; none at the end.
 
-    async def readexactly(self, n: int) -> bytes:
-        try:
-            return await self._reader.readexactly(n)
-        except OSError as error:
-            raise BrokenResourceError(str(error)) from None
+        Raises
+        ------
+        BrokenResourceError
+            The connection is lost.
+        RemoteProtocolError
+            What was compressed makes no sense.
+        """
+        while not self._held:
+            if self._unpacker is None:
+                return await self._receive(size)
+            if not self._packed:
+                self._packed = await self._receive(_READ)
+                if not self._packed:
+                    return b""
+            piece, self._packed = self._packed[:_PIECE], self._packed[_PIECE:]
+            self._held += self._unpacker.unpack(piece)
+        data = bytes(self._held[:size])
+        del self._held[:size]
+        return data
+
+    async def readexactly(self, size: int) -> bytes:
+        """Return so many bytes.
+
+        Raises
+        ------
+        EOFError
+            The connection ended before.
+        """
+        if not self._held and self._unpacker is None:
+            try:
+                return await self._reader.readexactly(size)
+            except OSError as error:
+                raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
+        parts, left = [], size
+        while left:
+            part = await self.read(left)
+            if not part:
+                raise EOFError(f"{self.peer}: the connection ended")
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
-        self._writer.close()
+        """Close the connection; what waits is sent still, if the peer takes it."""
+        if not self._writer.is_closing():
+            self._writer.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._writer.transport.abort()
 
     async def wait_closed(self) -> None:
-        await self._writer.wait_closed()
+        """Wait until it is closed."""
+        try:
+            await self._writer.wait_closed()
+        except OSError as error:
+            raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
+
+    async def _receive(self, size: int) -> bytes:
+        try:
+            return await self._reader.read(size)
+        except OSError as error:
+            raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
 
 
-async def dial(
-    host: str,
-    port: int,
-    *,
-    ipv6: bool = False,
-    tls: bool = False,
-    zstd: bool = False,
-    credentials: Credentials,
-    timeout: float,  # noqa: ASYNC109
-) -> Wire:
-    try:
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(host, port, family=socket.AF_INET6 if ipv6 else socket.AF_INET),
-            timeout,
-        )
-    except (OSError, TimeoutError) as error:
-        raise BrokenResourceError(f"relay {host}:{port}: {error}") from None
-    return Wire(reader, writer)
-
-
-class Server:
-    """A listener."""
-
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        self.port: int = server.sockets[0].getsockname()[1]
-
-    def close(self) -> None:
-        self._server.close()
-
-
-async def serve(host: str, port: int, handler: Callable[[Wire], Awaitable[None]]) -> Server:
-    """Have a handler called for each connection."""
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await handler(Wire(reader, writer))
-
-    return Server(await asyncio.start_server(serve_one, host, port))
+def explain(error: OSError) -> str:
+    """Return what is wrong with a connection, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection ({error.reason or error})"
+    if isinstance(error, socket.gaierror):
+        return f"no such host ({error.strerror})"
+    # The loop's own text says what it called, not what is wrong.
+    return os.strerror(error.errno).lower() if error.errno else str(error)
