@@ -70,7 +70,7 @@ class Snapshots:
         return place
 
     async def take(self, session: Session, output: SnapshotOutput) -> str:
-        """Have a snapshot taken; return its directory.
+        """Have a snapshot taken; return its directory, at a relay its name there.
 
         Raises
         ------
@@ -78,10 +78,18 @@ class Snapshots:
             It failed; its consumer has said why.
         """
         place = await self.prepare(session, output)
-        program = Program("snapshot", output=place.path, max_size=place.max_size)
+        program = Program(
+            "snapshot",
+            output=place.path,
+            max_size=place.max_size,
+            url=place.url,
+            data_url=place.data_url,
+            name=place.name,
+        )
         status = await self._run(self._recording_of(session), program)
         if status:
             raise CommandError(
-                f"the snapshot of session {session.name} in {place.path} failed (status {status})"
+                f"the snapshot of session {session.name} in {place.path or place.url} failed "
+                f"(status {status})"
             )
-        return place.path
+        return place.path or place.name

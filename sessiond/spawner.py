@@ -51,6 +51,10 @@ class Program(NamedTuple):
     #: of a snapshot
     output: str = ""
     max_size: int = 0
+    #: of a snapshot that goes to a relay (`SnapshotPlace`)
+    url: str = ""
+    data_url: str = ""
+    name: str = ""
 
     def argv(self, session: str) -> list[str]:
         """Return its arguments."""
@@ -61,6 +65,8 @@ class Program(NamedTuple):
             options += ["--output", self.output]
         if self.max_size:
             options += ["--max-size", str(self.max_size)]
+        if self.url:
+            options += [f"--to={self.url}", f"--data-url={self.data_url}", f"--name={self.name}"]
         return [self.kind, session, *options]
 
 

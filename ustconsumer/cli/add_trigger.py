@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(action, "--max-size", metavar="SIZE", help_="of a snapshot: bytes of packets at most, "
         "k/M/G allowed")  # fmt: skip
     add(action, "--path", metavar="DIR", help_="of a snapshot: where it gets its directory")
-    add(action, "--url", metavar="URL", help_="of a snapshot: file:// and a directory")
+    add(action, "--url", metavar="URL", help_="of a snapshot: of a relay, or file:// and DIR")
 
 
 def prepare(argv: Sequence[str]) -> list[str]:

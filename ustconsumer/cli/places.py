@@ -11,7 +11,7 @@ from ustconsumer.errors import UsageError
 if TYPE_CHECKING:
     from ustconsumer.protocol.control import Destination, SnapshotOutput
 
-__all__ = ["local_path", "shown_output", "shown_places"]
+__all__ = ["local_path", "shown_output", "shown_places", "snapshot_place"]
 
 
 def local_path(text: str) -> str:
@@ -37,10 +37,41 @@ def local_path(text: str) -> str:
     return os.path.abspath(text)
 
 
+def snapshot_place(
+    place: str | None, control: str | None, data: str | None
+) -> tuple[str | None, str]:
+    """Return where a snapshot goes: an absolute path or a relay's URL, and its data port's.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or said twice.
+    """
+    from ustconsumer.protocol.control import Destination
+    from ustconsumer.protocol.destinations import is_relay_url, of_ports, relay_of
+
+    if control is not None or data is not None:
+        if place is not None:
+            raise UsageError(f"{place} and --ctrl-url, --data-url are two places: name one")
+        if control is None or data is None:
+            raise UsageError("Both control and data URLs must be specified.")
+        return of_ports(control, data)
+    if place is None or not is_relay_url(place):
+        return None if place is None else local_path(place), ""
+    relay_of(Destination(url=place))
+    return place, ""
+
+
 def shown_output(output: SnapshotOutput) -> str:
     """Return a snapshot output in the words of ``lttng``."""
+    from ustconsumer.protocol.control import Destination
+    from ustconsumer.protocol.destinations import is_relay_url, shown_relay
+
+    place = output.path
+    if is_relay_url(place):
+        place = shown_relay(Destination(url=place, data_url=output.data_url), data=False)
     limit = f" (max size: {output.max_size} bytes)" if output.max_size else ""
-    return f"[{output.id}] {output.name}: {output.path}{limit}"
+    return f"[{output.id}] {output.name}: {place}{limit}"
 
 
 def shown_places(output: str, destination: Destination, *, snapshot: bool = False) -> list[str]:

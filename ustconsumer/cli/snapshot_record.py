@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
+from ustconsumer.cli.destinations import add_port_options
 from ustconsumer.cli.options import add_session
-from ustconsumer.cli.places import local_path
+from ustconsumer.cli.places import snapshot_place
 from ustconsumer.cli.values import size
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "output",
         nargs="?",
-        metavar="DIR",
-        help="directory in which the snapshot gets one of its own (default: the session's "
-        "snapshot output, else its output)",
+        metavar="DIR|URL",
+        help="directory in which the snapshot gets one of its own, or a relay's "
+        "net://HOST[:CTRL[:DATA]][/PATH] (default: the session's snapshot output, else its output)",
     )
+    add_port_options(parser)
     add_session(parser)
     parser.add_argument(
         "-n",
@@ -53,11 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    path = None if arguments.output is None else local_path(arguments.output)
+    path, data_url = snapshot_place(arguments.output, arguments.ctrl_url, arguments.data_url)
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
         snapshot = session.snapshot(
-            path, name=arguments.name, max_size=arguments.max_size, switch=arguments.switch
+            path,
+            name=arguments.name,
+            max_size=arguments.max_size,
+            switch=arguments.switch,
+            data_url=data_url,
         )
     for line in snapshot.problems:
         context.warn(line, harmless=True)
@@ -66,6 +72,8 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     context.say(f"Snapshot recorded successfully for session {session.name}")
     packets = "1 packet" if snapshot.packets == 1 else f"{snapshot.packets} packets"
     context.say(f"{packets}, {snapshot.bytes} bytes")
+    if snapshot.relay:
+        context.say(snapshot.relay)
     if snapshot.path:
         context.say(snapshot.path)
     context.dump(snapshot)

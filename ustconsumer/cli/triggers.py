@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ustconsumer.abi.loglevels import LOGLEVELS
-from ustconsumer.cli.places import local_path
+from ustconsumer.cli.places import snapshot_place
 from ustconsumer.cli.values import names, size, uid
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import (
@@ -16,6 +16,7 @@ from ustconsumer.protocol.control import (
     TriggerAction,
     TriggerInfo,
 )
+from ustconsumer.protocol.destinations import is_relay_url
 
 __all__ = ["Option", "Wanted", "describe", "trigger_of"]
 
@@ -167,7 +168,7 @@ class _Reader:
         elif name == "--max-size":
             output.max_size = size(value)
         else:
-            output.path = local_path(value)
+            output.path = snapshot_place(value, None, None)[0] or ""
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -248,7 +249,8 @@ def _action(action: TriggerAction) -> str:
         parts = [f"{action.kind} session `{action.session}`"]
     output = action.output
     if output is not None:
-        parts += [f"path: {output.path}"] if output.path else []
+        word = "url" if is_relay_url(output.path) else "path"
+        parts += [f"{word}: {output.path}"] if output.path else []
         parts += [f"name: {output.name}"] if output.name else []
         parts += [f"max size: {output.max_size}"] if output.max_size else []
     if action.rate == "every":

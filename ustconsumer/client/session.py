@@ -37,6 +37,7 @@ from ustconsumer.protocol.control import (
     StopSession,
     TraceDescription,
 )
+from ustconsumer.protocol.destinations import is_relay_url
 
 if TYPE_CHECKING:
     from ustconsumer.consumer.observer import Mappings
@@ -193,10 +194,15 @@ class Session:
         return warnings + self._do(StartSession(session=self.name))
 
     def add_snapshot_output(
-        self, path: str | os.PathLike[str], *, name: str = "", max_size: int = 0
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "",
+        max_size: int = 0,
+        data_url: str = "",
     ) -> SnapshotOutput:
         """Say where snapshots of this session go; parameters as those of `snapshot`."""
-        output = SnapshotOutput(name=name, path=os.path.abspath(path), max_size=max_size)
+        output = _output(path, name, max_size, data_url)
         return self._outputs(AddSnapshotOutput(session=self.name, output=output))[0]
 
     def snapshot_outputs(self) -> list[SnapshotOutput]:
@@ -214,6 +220,7 @@ class Session:
         name: str = "",
         max_size: int = 0,
         switch: bool = False,
+        data_url: str = "",
     ) -> Snapshot:
         """Write what is in the buffers now to a directory, while everybody goes on.
 
@@ -224,8 +231,9 @@ class Session:
         Parameters
         ----------
         path : path, optional
-            Directory in which the snapshot gets one of its own, ``NAME-YYYYmmdd-HHMMSS-N``.
-            Default: that of the session's snapshot output, else the session's output.
+            Directory in which the snapshot gets one of its own, ``NAME-YYYYmmdd-HHMMSS-N``; or
+            URL of a relay. Default: that of the session's snapshot output, else the session's
+            output.
         name : str
             Default: that of the snapshot output, or ``snapshot-1``.
         max_size : int
@@ -233,11 +241,13 @@ class Session:
         switch : bool
             Close the packets being written first, as LTTng does. Their events are in the
             snapshot either way.
+        data_url : str
+            Of the relay's data port, if that is elsewhere: ``tcp://HOST:PORT``.
 
         Raises
         ------
         CommandError
-            No such session, or it was never started.
+            No such session, or it was never started, or the relay did not get it.
         UsageError
             ``max_size`` is less than a sub-buffer for each stream.
         OSError
@@ -245,9 +255,7 @@ class Session:
         """
         from ustconsumer.consumer.observer import Mappings, Observer
 
-        output = SnapshotOutput(
-            name=name, path="" if path is None else os.path.abspath(path), max_size=max_size
-        )
+        output = _output(path, name, max_size, data_url)
         request = PrepareSnapshot(session=self.name, output=output, switch=switch)
         place = self.connection.request(request)
         if not isinstance(place, SnapshotPlace):
@@ -256,6 +264,10 @@ class Session:
         if self._mappings is None:
             self._mappings = Mappings()
         with Observer(second, self.name, self._mappings) as observer:
+            if place.url:
+                from ustconsumer.consumer.ship import send_snapshot
+
+                return send_snapshot(observer, place)
             return observer.snapshot(place.path, place.max_size)
 
     async def snapshot_async(
@@ -265,6 +277,7 @@ class Session:
         name: str = "",
         max_size: int = 0,
         switch: bool = False,
+        data_url: str = "",
     ) -> Snapshot:
         """As `snapshot`, for a program with an asyncio loop, which goes on meanwhile.
 
@@ -273,7 +286,12 @@ class Session:
         import asyncio
 
         return await asyncio.to_thread(
-            self.snapshot, path, name=name, max_size=max_size, switch=switch
+            self.snapshot,
+            path,
+            name=name,
+            max_size=max_size,
+            switch=switch,
+            data_url=data_url,
         )
 
     def pause(self) -> list[str]:
@@ -323,3 +341,12 @@ class Session:
                 f"registry answered {type(reply).__name__} to {type(message).__name__}"
             )
         return reply.warnings
+
+
+def _output(
+    path: str | os.PathLike[str] | None, name: str, max_size: int, data_url: str
+) -> SnapshotOutput:
+    place = "" if path is None else os.fspath(path)
+    if path is not None and not is_relay_url(place):
+        place = os.path.abspath(place)
+    return SnapshotOutput(name=name, path=place, data_url=data_url, max_size=max_size)

@@ -193,6 +193,8 @@ class Observer:
 
     Attributes
     ----------
+    attached : Attached
+        What the registry says of the session.
     session, output : str
     traces : dict of str to Trace
     streams : dict of int to ObservedStream
@@ -228,6 +230,7 @@ class Observer:
         _close_all(fds)
         if not isinstance(reply, Attached):
             raise RemoteProtocolError(f"registry answered {type(reply).__name__} to attach")
+        self.attached = reply
         self.session, self.output = reply.session, reply.output
         deadline = time.monotonic() + _ANNOUNCED_SECONDS
         self._announced = 0

@@ -50,8 +50,10 @@ _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 class Snapshot(msgspec.Struct, kw_only=True):
     """What `take_snapshot` wrote."""
 
-    #: its directory; empty if there was nothing to write
+    #: its directory, at a relay the one below the relay's; empty if there was nothing to write
     path: str
+    #: URL of the relay that got it; empty: it is here
+    relay: str = ""
     #: files with packets
     streams: int = 0
     packets: int = 0

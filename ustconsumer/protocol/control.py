@@ -399,6 +399,8 @@ class SnapshotOutput(msgspec.Struct, kw_only=True, omit_defaults=True):
     name: str = ""
     #: absolute directory, or URL of a relay; empty: the session's output
     path: str = ""
+    #: of a relay's data port, if that is elsewhere: see `Destination`
+    data_url: str = ""
     #: bytes of packets that one snapshot may have; 0: no limit
     max_size: int = 0
 
@@ -439,8 +441,14 @@ class PrepareSnapshot(Message, tag="prepare-snapshot", kw_only=True):
 class SnapshotPlace(Message, tag="snapshot-place", kw_only=True):
     """Reply to `PrepareSnapshot`: a directory of its own, not there yet."""
 
+    #: absolute; empty: it goes to a relay
     path: str
     max_size: int = 0
+    #: of the relay: see `Destination`
+    url: str = ""
+    data_url: str = ""
+    #: of its directory there, below the session's
+    name: str = ""
 
 
 # -- triggers -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sessiond.registry import Session
 from sessiond.snapshots import Snapshots
 from sessiond.spawner import Program
 from ustconsumer.errors import CommandError, UsageError
-from ustconsumer.protocol.control import SnapshotOutput
+from ustconsumer.protocol.control import Destination, SnapshotOutput
 
 NAME = re.compile(r"(?P<name>.+)-\d{8}-\d{6}-(?P<number>\d+)(?P<again>-\d+)?")
 
@@ -63,6 +63,10 @@ def test_one_output_at_a_time() -> None:
         SnapshotOutput(path="/x", name=".."),
         SnapshotOutput(path="/x", name="a\0"),
         SnapshotOutput(path="/x", max_size=-1),
+        SnapshotOutput(path="net://h:1:2:3"),
+        SnapshotOutput(path="net://h", data_url="net://h"),
+        SnapshotOutput(path="/x", data_url="tcp://h"),
+        SnapshotOutput(path="tcp://h"),
     ],
 )
 def test_outputs_that_cannot_be(output: SnapshotOutput) -> None:
@@ -96,6 +100,30 @@ def test_a_session_without_a_place() -> None:
         outputs.place(SnapshotOutput())
     consumed = SnapshotOutputs(session(snapshot=False))
     assert named(consumed.place(SnapshotOutput()).path) == ("/out", "snapshot-0", 0)
+
+
+URL = "net://127.0.0.1:1:2"
+
+
+def test_a_relay_gets_snapshots() -> None:
+    destination = Destination(url=URL, data_url="tcp://127.0.0.2:3")
+    elsewhere = Session("mine", 1, 1, "", destination, snapshot=True)
+    outputs = SnapshotOutputs(elsewhere)
+    (output,) = outputs.list()
+    assert output == SnapshotOutput(id=1, name="snapshot-1", path=URL, data_url="tcp://127.0.0.2:3")
+    place = outputs.place(SnapshotOutput(name="other", max_size=9))
+    assert (place.path, place.url, place.data_url) == ("", URL, "tcp://127.0.0.2:3")
+    assert (named(f"/{place.name}"), place.max_size) == (("/", "other", 0), 9)
+    # Where somebody says so, and there is no other place.
+    place = SnapshotOutputs(session()).place(SnapshotOutput(path="net://h"))
+    assert (place.path, place.url, place.data_url) == ("", "net://h", "")
+    assert place.name.startswith("snapshot-0-")
+    streaming = SnapshotOutputs(Session("mine", 1, 1, "", destination))
+    assert streaming.list() == []
+    assert streaming.place(SnapshotOutput()).url == URL
+    # A directory is nearer.
+    both = SnapshotOutputs(Session("mine", 1, 1, "/out", destination))
+    assert named(both.place(SnapshotOutput()).path) == ("/out", "snapshot-0", 0)
 
 
 class Spawner:
@@ -132,6 +160,10 @@ def test_snapshots_that_the_registry_takes() -> None:
         assert named(path) == ("/out", "n", 0)
         assert spawner.programs[0].argv("mine") == [
             *("snapshot", "mine", "--output", path, "--max-size", "8")
+        ]
+        name = await snapshots.take(mine, SnapshotOutput(path=URL))
+        assert spawner.programs[1].argv("mine") == [
+            *("snapshot", "mine", f"--to={URL}", "--data-url=", f"--name={name}")
         ]
         spawner.status = 1
         with pytest.raises(CommandError, match="failed"):
