@@ -35,6 +35,7 @@ PEERS: dict[str, Callable[[], bool]] = {
     "lttng": lambda: _program("lttng"),
     "lttng-sessiond": lambda: _program("lttng-sessiond"),
     "babeltrace2": lambda: _program("babeltrace2"),
+    "zstd": lambda: _program("zstd"),
     "lttng-crash": lambda: _program("lttng-crash"),
     "lttng-ust-headers": _ust_headers,
     "liblttng-ust-ctl": lambda: ctypes.util.find_library("lttng-ust-ctl") is not None,

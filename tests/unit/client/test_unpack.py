@@ -15,6 +15,8 @@ from ustconsumer.cli import main
 from ustconsumer.client.unpack import unpack
 from ustconsumer.errors import UsageError
 
+pytestmark = pytest.mark.peers("zstd")
+
 Made = tuple[Path, Path]
 
 

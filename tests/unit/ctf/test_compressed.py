@@ -21,6 +21,8 @@ from ustconsumer.ctf.compressed import CompressedFile, Frames, frames
 from ustconsumer.ctf.frames import raw_frame, seek_table, skippable_frame
 from ustconsumer.errors import DecodeError
 
+pytestmark = pytest.mark.peers("zstd")
+
 #: Incompressible, longer than a block, repetitive, nothing.
 _CHOOSE = random.Random(1)  # noqa: S311 - the same every time
 PARTS = (_CHOOSE.randbytes(300_000), b"", b"abc" * 70_000, b"\0" * 4096, b"x")
