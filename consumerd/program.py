@@ -39,7 +39,7 @@ def run(
     make_sink : callable
         Makes the sink from what the registry says of the session and what may say lines.
     workers : int
-        Most threads that move packets at a time; 0: one.
+        Most threads that move packets at a time; 0: one, or what the sink asks for.
 
     Notes
     -----
@@ -54,7 +54,7 @@ def run(
             lambda attached: make_sink(attached, report),
             kind,
             report,
-            workers or 1,
+            workers,
         )
     except UstConsumerError as error:
         report(str(error))
@@ -82,7 +82,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=_workers,
         default=0,
         metavar="N",
-        help="most threads that move packets at a time (default: 1)",
+        help="most threads that move packets at a time (default: 1; as many as CPUs to compress)",
     )
 
 

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=workers,
         default=0,
         metavar="N",
-        help="most threads that move packets at a time (default: 1)",
+        help="most threads that move packets at a time (default: 1; to compress as many as CPUs)",
     )
     parser.add_argument(
         "--direct",

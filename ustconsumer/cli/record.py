@@ -111,7 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=workers,
         default=0,
         metavar="N",
-        help="most threads that write the trace (default: 1)",
+        help="most threads that write the trace (default: 1; with --zstd as many as CPUs)",
     )
     parser.add_argument(
         "--direct",

@@ -12,7 +12,7 @@ from ustconsumer.consumer.ends import Ends
 from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.pacer import Pacer
-from ustconsumer.consumer.sink import LinkedSink, Sink
+from ustconsumer.consumer.sink import ComputingSink, LinkedSink, Sink
 from ustconsumer.consumer.streams import Streams
 from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.protocol.control import Attached, ConsumerStats
@@ -46,7 +46,8 @@ class Consumer:
         Told each problem, one line.
     workers : int
         Most threads that move packets at a time, this one among them; there is one until
-        a backlog is measured. Each stream's writer meets one thread at a time.
+        a backlog is measured. Each stream's writer meets one thread at a time. 0: what
+        the sink asks for, or one.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class Consumer:
         sink: Sink | Callable[[Attached], Sink],
         kind: str = "library",
         report: Callable[[str], None] = lambda line: None,
-        workers: int = 1,
+        workers: int = 0,
     ) -> None:
         self._report = report
         self._problems: list[str] = []
@@ -70,6 +71,8 @@ class Consumer:
         self._pacer = Pacer()
         self._subscription = Subscription(connection, session, kind, self._open, workers)
         made = sink(self._subscription.attached) if callable(sink) else sink
+        if isinstance(made, ComputingSink) and not workers:
+            self._subscription.rings.most = made.workers
         if isinstance(made, LinkedSink):
             self._subscription.listen(made.fd)
         self._streams = Streams(self._subscription, made, self._problem, report)

@@ -58,10 +58,15 @@ class Pool:
     ----------
     most : int
         Workers, the caller among them. With 1, or with one ring, there is no thread.
+
+    Attributes
+    ----------
+    most : int
+        The same; to be changed before the first round.
     """
 
     def __init__(self, most: int = 1) -> None:
-        self._most = max(1, most)
+        self.most = max(1, most)
         self._sets = [RingSet()]
         self._home: dict[Ring, RingSet] = {}
         self._watched: list[tuple[Buffer, int]] = []
@@ -170,7 +175,7 @@ class Pool:
         fill = max(outcome[2] for outcome in outcomes)
         delivered = any(outcome[3] for outcome in outcomes)
         news = PUMP_WORD in reasons
-        if self._most > 1 and not news:
+        if self.most > 1 and not news:
             self._resize(PUMP_TIME in reasons and (fill >= _FULL or delivered))
         more = reasons != {PUMP_IDLE} if alone else bool(fill or delivered or news)
         return Round(more, news, stopped, fill)
@@ -187,7 +192,7 @@ class Pool:
             self._busy = now
         else:
             self._pressed = max(self._pressed - 1, 0)
-        count = min(2 * len(self._sets), self._most, len(self._home))
+        count = min(2 * len(self._sets), self.most, len(self._home))
         if self._pressed >= _ROUNDS and count > len(self._sets):
             self._deal(count)
         elif len(self._sets) > 1 and now - self._busy > _QUIET_S:
@@ -202,7 +207,7 @@ class Pool:
         if count > 1 and self._threads is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._threads = ThreadPoolExecutor(self._most - 1, "worker")
+            self._threads = ThreadPoolExecutor(self.most - 1, "worker")
         if count == len(self._sets):
             return
         self._sets = [RingSet() for _ in range(count)]

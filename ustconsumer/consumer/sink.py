@@ -9,7 +9,15 @@ from typing import Protocol, runtime_checkable
 from ustconsumer._native.ring import Ring
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
-__all__ = ["DrainingWriter", "LinkedSink", "LiveWriter", "ResumingWriter", "Sink", "Writer"]
+__all__ = [
+    "ComputingSink",
+    "DrainingWriter",
+    "LinkedSink",
+    "LiveWriter",
+    "ResumingWriter",
+    "Sink",
+    "Writer",
+]
 
 
 class Writer(Protocol):
@@ -99,3 +107,12 @@ class LinkedSink(Sink, Protocol):
     @property
     def live_us(self) -> int:
         """Microseconds after which readers are told how far an idle stream is; 0: never."""
+
+
+@runtime_checkable
+class ComputingSink(Sink, Protocol):
+    """A sink whose writers compute, without the GIL: several do more than one."""
+
+    @property
+    def workers(self) -> int:
+        """Most threads that move packets at a time, where nobody asks for a number."""
