@@ -198,7 +198,7 @@ class Control:
             _check_channels(session)
             recording = self._host.recording(session)
             if recording.lease is None and not session.snapshot and session.state != "active":
-                await self._host.start_consumer(recording, Program("disk"))
+                await self._host.start_consumer(recording, Program(session.consumer_kind))
             await self._begin(session)
 
     async def pause(self, client: Client, request: PauseSession) -> Message:
@@ -324,6 +324,10 @@ class Control:
             raise UsageError(f"unknown kind of consumer {kind!r}: use {' or '.join(_CONSUMERS)}")
         if not 0 <= request.workers <= _MAX_WORKERS:
             raise UsageError(f"{request.workers} workers: 1 to {_MAX_WORKERS}")
+        if request.direct and kind != "disk":
+            raise UsageError(
+                f"a {kind} consumer does not write past the page cache: leave out --direct"
+            )
         _check_consumed(session)
         recording = self._host.recording(session)
         if recording.lease is None:

@@ -37,6 +37,8 @@ def check_destination(request: CreateSession) -> None:
         raise UsageError(f"a spool of {wanted.spool_size} bytes: a directory and at least 1, or 0")
     if wanted.url:
         _check_relay(wanted)
+        if request.name.startswith("."):
+            raise UsageError(f"session name {request.name!r}: a relay takes no leading dot")
     elif wanted.data_url or wanted.live_us or any(getattr(wanted, name) for name in _FILES):
         raise UsageError(
             "a live timer, a spool, a token and certificates are for a relay: say its URL"

@@ -152,7 +152,7 @@ def test_nothing_to_write(rundir: Rundir) -> None:
         assert "the buffers are empty" in taken.stderr
         # There is no directory, and none is named.
         nothing = dict.fromkeys(("streams", "packets", "bytes", "lost"), 0)
-        assert json.loads(taken.stdout) == {"path": "", **nothing, "problems": []}
+        assert json.loads(taken.stdout) == {"path": "", "relay": "", **nothing, "problems": []}
         assert not list(rundir.home.rglob("name-*"))
     finally:
         end_registry(rundir)

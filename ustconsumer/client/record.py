@@ -151,7 +151,9 @@ def record_command(
         check_options(options, workers, direct)
     check_condition(wanted, snapshot_filter)
     destination = destination or Destination()
-    name, place = _places(program, output, destination, wanted is not None)
+    if destination.url:
+        _check_sent(destination, wanted is not None, direct)
+    name, place = _places(program, output, destination)
     note = Notes(warn)
     with CommandSignals(take_over, wanted.signals if wanted else ()) as signals:
         made = [] if place is None else claim(place)
@@ -223,23 +225,22 @@ def record_command(
     )
 
 
+def _check_sent(destination: Destination, flight: bool, direct: bool) -> None:
+    """Raise `UsageError` if what is asked for cannot be sent."""
+    relay_of(destination)
+    if flight:
+        raise UsageError("a flight recorder writes to a directory: leave out the relay")
+    if direct:
+        raise UsageError("--direct is for files alone: leave it out, or the relay")
+
+
 def _places(
     program: Path,
     output: str | os.PathLike[str] | None,
     destination: Destination,
-    flight: bool,
 ) -> tuple[str, Path | None]:
-    """Return the session's name and directory.
-
-    Raises
-    ------
-    UsageError
-        They cannot be used.
-    """
+    """Return the session's name and directory; raises `UsageError` if it cannot be used."""
     if destination.url:
-        relay_of(destination)
-        if flight:
-            raise UsageError("a flight recorder writes to a directory: leave out the relay")
         # A relay adds the time: two runs in a second differ by our pid. It takes no leading dot.
         return (
             f"{program.name.lstrip('.')}-{os.getpid()}",

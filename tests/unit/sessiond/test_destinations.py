@@ -88,6 +88,14 @@ def test_refused_in_snapshot_mode(output: str, wanted: dict[str, Any], word: str
         check(output, True, **wanted)
 
 
+def test_a_name_that_no_relay_takes() -> None:
+    hidden = CreateSession(name=".s", output="/trace", destination=Destination())
+    check_destination(hidden)
+    hidden.destination = Destination(url=URL)
+    with pytest.raises(UsageError, match="leading dot"):
+        check_destination(hidden)
+
+
 def test_no_file_to_compress() -> None:
     with pytest.raises(UsageError, match="zstd is for the files"):
         check("", False, url=URL, zstd=1)
