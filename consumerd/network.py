@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ustconsumer.consumer.sinks.both import BothSink
 from ustconsumer.consumer.sinks.disk import DiskSink
 from ustconsumer.consumer.sinks.network import NetworkSink
 from ustconsumer.consumer.sinks.zstd import ZstdSink
+from ustconsumer.consumer.spool import Spool
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Attached
 from ustconsumer.protocol.destinations import relay_of
@@ -58,10 +60,18 @@ def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> 
         cert_file=wanted.cert_file,
         key_file=wanted.key_file,
     )
-    if to:
-        return NetworkSink(parse_url(to), identity, credentials, report=report)
-    relay = relay_of(wanted)
-    if not attached.output:
-        return NetworkSink(relay, identity, credentials, report=report)
+    keeper = _spool(attached) if wanted.spool else None
+    relay = parse_url(to) if to else relay_of(wanted)
+    if to or not attached.output:
+        return NetworkSink(relay, identity, credentials, report=report, keeper=keeper)
     files = ZstdSink(attached.output, wanted.zstd) if wanted.zstd else DiskSink(attached.output)
-    return BothSink(files, relay, identity, credentials, report=report)
+    return BothSink(files, relay, identity, credentials, report=report, keeper=keeper)
+
+
+def _spool(attached: Attached) -> Spool:
+    wanted = attached.destination
+    directory = os.path.join(wanted.spool, f"{attached.session}-{attached.id}")
+    try:
+        return Spool(directory, wanted.spool_size)
+    except OSError as error:
+        raise UsageError(f"cannot use spool directory {directory}: {error.strerror}") from None

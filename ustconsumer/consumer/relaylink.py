@@ -141,7 +141,14 @@ class RelayLink:
         link = cls(url, await connect(url.host, url.control_port))
         try:
             link._reader = asyncio.ensure_future(link._read_answers())
-            await asyncio.wait_for(link._begin(identity), _PATIENCE)
+            try:
+                await asyncio.wait_for(link._begin(identity), _PATIENCE)
+            except BrokenResourceError as error:
+                if link.minor:
+                    raise
+                raise BrokenResourceError(
+                    f"{error}: perhaps it wants TLS, a token or a certificate"
+                ) from None
             link._data = await connect(url.data_host or url.host, url.data_port)
             if link.minor >= _CHUNKS:
                 link._chunk = 0

@@ -221,4 +221,4 @@ def explain(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"no such host ({error.strerror})"
     # The loop's own text says what it called, not what is wrong.
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+    return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
