@@ -26,7 +26,7 @@ class Totals(msgspec.Struct, kw_only=True):
     packets: int = 0
     #: size of the stream files, or of the packets that arrived at a relay
     bytes: int = 0
-    #: bytes that stream files have on disk: less if they are compressed
+    #: what the packets are on disk: less if they are compressed
     stored: int = 0
 
 
@@ -79,21 +79,23 @@ def _add_trace(totals: Totals, directory: Path, trace: TraceDescription) -> None
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         if path.stem == "metadata" or not path.is_file() or path.stat().st_size == 0:
             continue
-        totals.stored += path.stat().st_size
         with path.open("rb") as file:
-            for content in _contents(file.fileno(), os.fspath(path)):
+            for content, stored in _contents(file.fileno(), os.fspath(path)):
+                totals.stored += stored
                 events, packets, _ = counter.count(content)
                 totals.recorded = (totals.recorded or 0) + events
                 totals.packets += packets
                 totals.bytes += len(content)
 
 
-def _contents(fd: int, path: str) -> Iterator[bytes | mmap.mmap]:
-    """Yield what is in a file: all of it, or frame by frame."""
+def _contents(fd: int, path: str) -> Iterator[tuple[bytes | mmap.mmap, int]]:
+    """Yield what is in a file, and how many bytes that is there: all of it, or frame by frame."""
     if path.endswith(".zst"):
         from ustconsumer.ctf.compressed import CompressedFile, frames
 
-        yield from CompressedFile(fd, path, frames(fd, path))
+        known = frames(fd, path)
+        sizes = (span.size for span in known.spans)
+        yield from zip(CompressedFile(fd, path, known), sizes, strict=True)
     else:
         with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as content:
-            yield content
+            yield content, len(content)
