@@ -329,6 +329,7 @@ class Control:
                 f"a {kind} consumer does not write past the page cache: leave out --direct"
             )
         _check_consumed(session)
+        _check_place(session, kind)
         recording = self._host.recording(session)
         if recording.lease is None:
             await self._host.start_consumer(
@@ -423,6 +424,13 @@ def _check_consumed(session: Session) -> None:
             f"session {session.name} is in snapshot mode: it has no consumer, "
             "`drtrace snapshot record` writes what is in its buffers"
         )
+
+
+def _check_place(session: Session, kind: str) -> None:
+    if kind == "network" and not session.destination.url:
+        raise UsageError(f"session {session.name} has no relay: `drtrace create --set-url` says it")
+    if kind == "disk" and not session.output:
+        raise UsageError(f"session {session.name} has no directory, only a relay")
 
 
 def _not_found(name: str) -> CommandError:

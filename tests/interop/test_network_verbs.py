@@ -107,11 +107,12 @@ def drtrace(rundir: Rundir, *arguments: str, status: int = 0) -> str:
 def test_record(rundir: Rundir, apps: Apps, relay: Relayd) -> None:
     result = rundir.drtrace("record", "--to", relay.url, "--strict", apps.flood, "1000")
     assert (result.returncode, result.stderr) == (0, "")
-    *_, summary, url = result.stdout.splitlines()
+    *_, summary, url, path = result.stdout.splitlines()
     assert url == relay.url
     match = re.match(r"(\d+) packets? sent, 0 events discarded, 1 process, (\d+) bytes, ", summary)
     assert match, summary
     (trace,) = traces(relay)
+    assert relay.output / path in trace.parents
     assert len(babeltrace2_text(trace).lines) == 1000
     # HOST/PROGRAM-PID-DATE/ust/uid/UID/64-bit
     assert re.fullmatch(
@@ -132,8 +133,10 @@ def test_record_to_both(
         *(*options, apps.flood, "2000"),
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[-2:] == [relay.url, str(output)]
+    *said, url, path, directory = result.stdout.splitlines()
+    assert (url, directory) == (relay.url, str(output))
     (sent,) = traces(relay)
+    assert relay.output / path in sent.parents
     there = babeltrace2_text(sent)
     assert len(there.lines) == 2000
     if "--zstd=1" in options:
@@ -141,7 +144,7 @@ def test_record_to_both(
         assert (shown.returncode, shown.stdout.splitlines()) == (0, there.lines)
         assert all(path.suffix == ".zst" for path in output.rglob("*") if path.is_file())
     else:
-        summary = Summary(result.stdout.replace(f"{relay.url}\n", ""))
+        summary = Summary("\n".join([*said, directory]))
         assert summary.check() == there.lines
         names = ["channel0_0", "channel0_1", "index/channel0_0.idx", "index/channel0_1.idx"]
         (written,) = (path.parent for path in output.rglob("metadata"))
@@ -162,6 +165,7 @@ def test_verbs(rundir: Rundir, apps: Apps, relay: Relayd) -> None:
         assert "    Live timer interval: 100000 us" in lines
         assert any(line.startswith("    Consumer:     network (pid ") for line in lines)
         assert any(line.startswith("    Sent:         ") for line in lines)
+        assert f"    At the relay: {socket.gethostname()}/sub" in lines
         (info,) = json.loads(drtrace(rundir, "--json", "list"))
         wanted = {"url": f"{relay.url}/sub", "live_us": 100000}
         assert (info["output"], info["destination"]) == ("", wanted)

@@ -204,6 +204,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     context.say(f"{_summary(recording)}, {recording.seconds:.3f} s")
     if recording.relay:
         context.say(recording.relay)
+    if recording.relay_path:
+        context.say(recording.relay_path)
     if recording.output:
         context.say(recording.output)
     context.dump(recording)

@@ -84,6 +84,8 @@ def _written(info: SessionInfo) -> list[str]:
     if stats.packets and info.state != "active":
         label = "Written:" if info.output else "Sent:"
         lines.append(f"    {label:<14}{stats.packets} packets, {stats.bytes} bytes")
+    if stats.place:
+        lines.append(f"    At the relay: {stats.place}")
     if stats.repaired:
         lines += folded(
             "    Repaired:     ",

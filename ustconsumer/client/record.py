@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,6 +41,15 @@ from ustconsumer.protocol.destinations import relay_of
 __all__ = ["Recording", "record_command"]
 
 
+class _Ending(NamedTuple):
+    """What a session had recorded, who is still running, what its stop told."""
+
+    totals: Totals | None
+    left: list[AppInfo]
+    told: list[str]
+    relay_path: str
+
+
 class Recording(msgspec.Struct, kw_only=True):
     """What `record_command` did."""
 
@@ -50,6 +60,8 @@ class Recording(msgspec.Struct, kw_only=True):
     output: str
     #: URL of the relay that got the trace, empty if none did
     relay: str = ""
+    #: directory of the trace there, below the relay's, where it says so
+    relay_path: str = ""
     #: wall-clock time of the command, or of all that was waited for
     seconds: float
     #: None if they could not be counted; of a flight recorder: sums over its snapshots
@@ -194,15 +206,16 @@ def record_command(
                     flight.finish()
                 else:
                     made.clear()
-                totals, left, told = _finish(session, registry, place, note, flight)
+                ending = _finish(session, registry, place, note, flight)
                 if calls is not None:
                     without_calls = calls.why_empty()
                     for line in calls.notes():
                         note(line)
         finally:
             unclaim(made)
-    if left:
-        note(left_running(left, wait_all))
+    totals, told = ending.totals, ending.told
+    if ending.left:
+        note(left_running(ending.left, wait_all))
     # One that was there and could not be recorded was named by the registry.
     told += [line for line in note.lines if line.startswith("ltt-sessiond: session ")]
     empty = why_empty(totals, told, program, events, without_calls)
@@ -217,6 +230,7 @@ def record_command(
         status=status,
         output=directory,
         relay=str(relay_of(destination)) if destination.url else "",
+        relay_path=ending.relay_path,
         seconds=seconds,
         totals=totals,
         warnings=note.lines,
@@ -310,17 +324,16 @@ def _finish(
     place: Path | None,
     note: Callable[[str], None],
     flight: FlightRecorder | None,
-) -> tuple[Totals | None, list[AppInfo], list[str]]:
-    """Stop and destroy the session.
-
-    Returns what it recorded, who is still running, and what the stop told.
-    """
+) -> _Ending:
+    """Stop and destroy the session."""
     try:
         told = session.stop()
         for line in told:
             note(line)
         # While the session is there: who writes without being registered is found by its buffers.
         left = alive(registry)
+        consumer = session.info().consumer
+        relay_path = "" if consumer is None else consumer.stats.place
         if flight is None:
             totals = _count(session, note)
             note_repairs(session, note)
@@ -334,4 +347,4 @@ def _finish(
         if flight is not None and not flight.snapshots:
             kept = "what was in its buffers is lost"
         raise CommandError(f"the session daemon died ({error}): {kept}") from None
-    return totals, left, told
+    return _Ending(totals, left, told, relay_path)

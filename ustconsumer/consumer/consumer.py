@@ -73,8 +73,9 @@ class Consumer:
         made = sink(self._subscription.attached) if callable(sink) else sink
         if isinstance(made, ComputingSink) and not workers:
             self._subscription.rings.most = made.workers
-        if isinstance(made, LinkedSink):
-            self._subscription.listen(made.fd)
+        self._linked = made if isinstance(made, LinkedSink) else None
+        if self._linked is not None:
+            self._subscription.listen(self._linked.fd)
         self._streams = Streams(self._subscription, made, self._problem, report)
         self._holes = Holes(self._subscription, self._streams.live, self._problem, report)
         self._ends = Ends(self._subscription, self._streams, self._holes, self._problem)
@@ -95,6 +96,7 @@ class Consumer:
             repaired=self._holes.repaired,
             unwritten_bytes=self._ends.unwritten_bytes,
             unwritten_events=self._ends.unwritten_events,
+            place="" if self._linked is None else self._linked.place,
             problems=list(self._problems),
         )
 

@@ -47,6 +47,8 @@ class Sender:
     ----------
     fd : int
         Readable when something arrived, or the connection came or went.
+    place : str
+        Directory of the session below the relay's, where that says it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Sender:
         keeper: Keeper | None = None,
     ) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.place = ""
         self._url = url
         self._credentials = credentials
         self._identity = identity
@@ -197,6 +200,7 @@ class Sender:
                 continue
             delay = _RETRY
             self._identity = self._identity._replace(again=self._identity.again + 1)
+            self.place = link.path
             try:
                 self._found()
                 await Delivery(self._traffic, link, self._event, self._identity.live_us).run()

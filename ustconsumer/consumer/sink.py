@@ -105,6 +105,10 @@ class LinkedSink(Sink, Protocol):
         """An eventfd: readable when packets arrived or there is room again."""
 
     @property
+    def place(self) -> str:
+        """Where the trace is at the other end; empty while it is not known."""
+
+    @property
     def live_us(self) -> int:
         """Microseconds after which readers are told how far an idle stream is; 0: never."""
 

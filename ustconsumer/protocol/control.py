@@ -205,6 +205,8 @@ class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
     #: what the last drain had to leave in the buffers because the output took nothing
     unwritten_bytes: int = 0
     unwritten_events: int = 0
+    #: directory of the trace below the relay's, where it says so
+    place: str = ""
     #: sub-buffers given up or streams closed, one line each
     problems: list[str] = []
 

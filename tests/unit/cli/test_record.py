@@ -37,6 +37,7 @@ def test_what_a_relay_got(
             status=0,
             output="",
             relay="net://h:1:2",
+            relay_path="host/prog",
             seconds=0.25,
             totals=Totals(recorded=None, discarded=1, processes=1, packets=2, bytes=3),
             warnings=[],
@@ -45,7 +46,7 @@ def test_what_a_relay_got(
     monkeypatch.setattr(record, "record_command", recorded)
     assert main(["record", "--to", "net://h:1:2", "--spool=/s:1k", "prog", "--zstd"]) == 0
     text = "2 packets sent, 1 event discarded, 1 process, 3 bytes, 0.250 s"
-    assert capsys.readouterr() == (f"{text}\nnet://h:1:2\n", "")
+    assert capsys.readouterr() == (f"{text}\nnet://h:1:2\nhost/prog\n", "")
     assert asked["output"] is None
     assert asked["destination"] == Destination(url="net://h:1:2", spool="/s", spool_size=1024)
     # An argument of the program's own.

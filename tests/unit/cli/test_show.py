@@ -220,5 +220,7 @@ def test_both_places_and_how_they_are_written() -> None:
         "    Spool:        /s (at most 10 bytes)",
     ]
     assert "Written:      2 packets, 20 bytes" in text
+    stats = ConsumerStats(packets=2, bytes=20, place="host/demo-1")
     sent = describe_session(session(output="", destination=destination, stats=stats))
     assert "Sent:         2 packets, 20 bytes" in sent
+    assert "    At the relay: host/demo-1" in sent.splitlines()

@@ -23,6 +23,7 @@ from ustconsumer.protocol.control import (
     ChannelOptions,
     CreateSession,
     Describe,
+    Destination,
     DestroySession,
     Done,
     EnableChannel,
@@ -232,3 +233,23 @@ def test_the_end_of_the_registry_waits_for_the_verb_that_destroys_a_session(host
         return await ending
 
     assert asyncio.run(scenario()) == []
+
+
+RELAY = Destination(url="net://h")
+
+
+@pytest.mark.parametrize(
+    ("session", "request_", "word"),
+    [
+        (CreateSession(name="s", output="/t"), {"kind": "network"}, "has no relay"),
+        (CreateSession(name="s", output="", destination=RELAY), {"kind": "disk"}, "no directory"),
+        (CreateSession(name="s", output="", destination=RELAY), {"direct": True}, "page cache"),
+        (CreateSession(name="s", output="/t"), {"kind": "snapshot"}, "unknown kind"),
+    ],
+)
+def test_consumers_that_have_no_place(
+    host: Host, session: CreateSession, request_: dict[str, Any], word: str
+) -> None:
+    ask(host, MINE, session)
+    with pytest.raises(UsageError, match=word):
+        ask(host, MINE, SpawnConsumer(session="s", **request_))

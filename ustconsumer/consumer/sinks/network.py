@@ -66,6 +66,11 @@ class NetworkSink:
         """An eventfd: readable when packets arrived or the connection came or went."""
         return self._sender.fd
 
+    @property
+    def place(self) -> str:
+        """Directory of the trace below the relay's, of the last connection if there were some."""
+        return self._sender.place
+
     def open(self, stream: Stream) -> NetworkWriter:
         """Announce a stream; never waits for the relay."""
         return NetworkWriter(self._sender, stream)
