@@ -30,7 +30,7 @@ from compare.cost import cpu_seconds, pin
 from compare.peers import Channel, Stack, discarded_events, lttng, ours, trace_bytes
 from helpers.apps import build
 
-__all__ = ["main"]
+__all__ = ["Case", "Run", "machine", "main", "numbers", "record"]
 
 _UNITS = {"k": 1 << 10, "M": 1 << 20}
 #: Until programs that start all at once have registered.
@@ -46,6 +46,8 @@ class Run:
     cpu: float
     daemons_cpu: float
     bytes: int
+    #: of the files: less if they are compressed
+    stored: int
     discarded: int
     seconds: float
 
@@ -107,7 +109,7 @@ def record(start: Callable[[], AbstractContextManager[Stack]], app: Path, case: 
         cpu = cpu_seconds(consumers) - cpu
         all_cpu = cpu_seconds(daemons) - all_cpu
         stack.verb("destroy")
-        return Run(cpu, all_cpu, trace_bytes(output), discarded_events(output), seconds)
+        return Run(cpu, all_cpu, *trace_bytes(output), discarded_events(output), seconds)
 
 
 def _start(
@@ -135,17 +137,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=20_000_000, help="of all together")
     parser.add_argument("--threads", type=int, default=1, help="of each program")
-    parser.add_argument("--programs", type=_numbers, default="1,8,32", help="at once")
-    parser.add_argument("--pairs", type=_numbers, default="5,3", help="for each of --programs")
+    parser.add_argument("--programs", type=numbers, default="1,8,32", help="at once")
+    parser.add_argument("--pairs", type=numbers, default="5,3", help="for each of --programs")
     parser.add_argument("--sizes", default="4k,16k,128k,1M,1M+direct", help="of sub-buffers")
     parser.add_argument("--num-subbuf", type=int, default=4)
     parser.add_argument("--pin", action="store_true", help="programs and daemons on other CPUs")
     arguments = parser.parse_args()
     pairs = arguments.pairs + arguments.pairs[-1:] * len(arguments.programs)
     print(
-        f"{datetime.date.today()}  {platform.processor() or platform.machine()}, "
-        f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}; "
-        f"{arguments.events} events, {arguments.threads} threads a program, "
+        f"{machine()}; {arguments.events} events, {arguments.threads} threads a program, "
         f"{arguments.num_subbuf} sub-buffers, {'pinned, ' if arguments.pin else ''}"
         f"medians of {','.join(map(str, pairs[: len(arguments.programs)]))} pairs"
     )
@@ -171,7 +171,16 @@ def main() -> None:
     print("\n".join(missed) or "all budgets met")
 
 
-def _numbers(text: str) -> list[int]:
+def machine() -> str:
+    """Return when and where this is."""
+    return (
+        f"{datetime.date.today()}  {platform.processor() or platform.machine()}, "
+        f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of an option that takes several."""
     return [int(number) for number in text.split(",")]
 
 

@@ -20,6 +20,7 @@ from helpers.users import ordinary_user
 
 __all__ = ["Channel", "Stack", "discarded_events", "lttng", "ours", "trace_bytes"]
 
+SUFFIX = ".zst"
 #: Exit status of a verb that did its work and has something to say.
 _WARNING = 4
 _INDEX_HEADER = 16
@@ -52,10 +53,13 @@ class Stack(Protocol):
 class _Ours:
     name = "ours"
 
-    def __init__(self, rundir: Rundir) -> None:
+    def __init__(self, rundir: Rundir, zstd: int = 0) -> None:
         self.rundir = rundir
+        self._zstd = zstd
 
     def verb(self, *arguments: str) -> str:
+        if arguments[0] == "create" and self._zstd:
+            arguments = (*arguments, f"--zstd={self._zstd}")
         result = self.rundir.drtrace("--rundir", str(self.rundir.path), *arguments)
         if result.returncode == _WARNING:
             print(f"drtrace {' '.join(arguments)}: {result.stderr}", file=sys.stderr, flush=True)
@@ -97,8 +101,8 @@ class _Lttng:
 
 
 @contextlib.contextmanager
-def ours() -> Iterator[Stack]:
-    """Start our registry as an ordinary user."""
+def ours(zstd: int = 0) -> Iterator[Stack]:
+    """Start our registry as an ordinary user; its sessions compress on this level, if not 0."""
     with private_rundir(ordinary_user()) as rundir:
         log = rundir.home / "sessiond.log"
         with open(log, "wb") as file:
@@ -106,7 +110,7 @@ def ours() -> Iterator[Stack]:
                 "-m", "sessiond", "--rundir", str(rundir.path), stdout=file, stderr=file
             )
             _await(rundir.path / "drtrace.sock", process)
-        yield _Ours(rundir)
+        yield _Ours(rundir, zstd)
         process.terminate()
         process.wait()
 
@@ -118,23 +122,30 @@ def lttng() -> Iterator[Stack]:
         yield _Lttng(client)
 
 
-def trace_bytes(output: Path) -> int:
-    """Return the bytes of the data stream files."""
-    return sum(
-        path.stat().st_size
-        for path in output.rglob("*")
-        if path.is_file() and path.suffix != ".idx" and path.name != "metadata"
-    )
+def trace_bytes(output: Path) -> tuple[int, int]:
+    """Return the bytes of the data streams, and those of their files, maybe compressed."""
+    plain = stored = 0
+    for path in output.rglob("*"):
+        if path.is_file() and ".idx" not in path.suffixes and path.stem != "metadata":
+            plain += len(_content(path)) if path.suffix == SUFFIX else path.stat().st_size
+            stored += path.stat().st_size
+    return plain, stored
 
 
 def discarded_events(output: Path) -> int:
     """Return the events discarded, from the last index entry of each stream."""
     total = 0
-    for path in output.rglob("*.idx"):
-        raw = path.read_bytes()
+    for path in output.rglob("*.idx*"):
+        raw = _content(path)
         if len(raw) > _INDEX_HEADER:
             total += _INDEX_ENTRY.unpack(raw[-_INDEX_ENTRY.size :])[5]
     return total
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != SUFFIX:
+        return path.read_bytes()
+    return subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout
 
 
 def _await(path: Path, process: subprocess.Popen[Any]) -> None:

@@ -188,7 +188,7 @@ class Subject:
         cpu = run()
         wall = time.perf_counter() - began
         cpu += _daemon_seconds(daemons) - before
-        taken = trace_bytes(self.output)
+        taken = trace_bytes(self.output)[0]
         shutil.rmtree(self.output)
         return Run(wall, cpu, taken)
 
