@@ -44,32 +44,44 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
 
 
-class _Unpacker:
-    """Unpacks a zstd stream, a bounded piece at a time."""
+class _Unpacked:
+    """What the library makes of a piece."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
-        context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        self._writer = context.stream_writer(cast("IO[bytes]", self), closefd=False)
 
     def write(self, data: bytes) -> int:
-        """Take what was unpacked (the library calls this)."""
+        """Take a part (the library calls this)."""
         self._size += len(data)
         if self._size > _MAX_UNPACKED:
+            # Not until somebody collects the garbage: connections like this come in numbers.
+            self._parts.clear()
             raise RemoteProtocolError("a compressed stream that grows without bound")
         self._parts.append(bytes(data))
         return len(data)
 
+    def take(self) -> bytes:
+        """Return everything, and begin again."""
+        parts, self._parts, self._size = self._parts, [], 0
+        return b"".join(parts)
+
+
+class _Unpacker:
+    """Unpacks a zstd stream, a bounded piece at a time."""
+
+    def __init__(self) -> None:
+        self._unpacked = _Unpacked()
+        context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        self._writer = context.stream_writer(cast("IO[bytes]", self._unpacked), closefd=False)
+
     def unpack(self, piece: bytes) -> bytes:
         """Return what a piece of at most `_PIECE` bytes becomes."""
-        self._parts.clear()
-        self._size = 0
         try:
             self._writer.write(piece)
         except zstandard.ZstdError as error:
             raise RemoteProtocolError(f"a compressed stream that makes no sense: {error}") from None
-        return b"".join(self._parts)
+        return self._unpacked.take()
 
 
 class _Compressor(Protocol):
