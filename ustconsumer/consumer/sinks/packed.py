@@ -9,53 +9,19 @@ the frames without reading them. The seek table is there after a clean close onl
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
-import threading
-from array import array
-
-import zstandard
 
 from ustconsumer.abi.packet import INDEX_ENTRY
+from ustconsumer.consumer.sinks.framefile import FrameFile
 from ustconsumer.consumer.sinks.layout import all_or_nothing, write_all
-from ustconsumer.ctf.frames import raw_frame, seek_table, skippable_frame
+from ustconsumer.ctf.frames import raw_frame, skippable_frame
 from ustconsumer.errors import UsageError
 
-__all__ = ["Compressor", "PackedFiles"]
+__all__ = ["PackedFiles"]
 
 #: Records of the index that are read at once.
 _TOGETHER = 4096
-
-
-class Compressor(threading.local):
-    """Makes frames, with a context of its own for each thread that does.
-
-    Parameters
-    ----------
-    level : int
-        1 to 22.
-    """
-
-    def __init__(self, level: int) -> None:
-        # The size lets readers know what they get, the checksum that they got it.
-        self._context = zstandard.ZstdCompressor(
-            level=level, write_checksum=True, write_content_size=True
-        )
-        self._scratch = bytearray()
-
-    def frame(self, content: bytes | bytearray | memoryview) -> bytes:
-        """Return the frame of a packet that nobody changes meanwhile. Releases the GIL."""
-        return self._context.compress(content)
-
-    def copy(self, content: memoryview) -> memoryview:
-        """Return a copy of bytes that others may change; valid until the thread's next one."""
-        size = len(content)
-        if len(self._scratch) < size:
-            self._scratch = bytearray(size)
-        copied = memoryview(self._scratch)[:size]
-        copied[:] = content
-        return copied
 
 
 class PackedFiles:
@@ -75,10 +41,8 @@ class PackedFiles:
 
     Attributes
     ----------
-    data_end : int
-        Bytes of the data file.
-    plain_end : int
-        Bytes that they become.
+    frames : FrameFile
+        The data.
     count : int
         Packets in the index.
 
@@ -98,7 +62,7 @@ class PackedFiles:
         entry_size: int = INDEX_ENTRY.size,
         where: str = "",
     ) -> None:
-        self._data_fd = data_fd
+        self.frames = FrameFile(data_fd)
         self._index_fd = index_fd
         self._where = where
         self._header = raw_frame(header)
@@ -107,32 +71,14 @@ class PackedFiles:
         #: What all records have before and behind their first number.
         self._skip, self._frame = example[:8], example[16:-entry_size]
         self._fields = struct.Struct(f"<8sQ{len(self._frame)}s{entry_size}s")
-        #: Of each frame: compressed, plain.
-        self._sizes = array("I")
-        assert self._sizes.itemsize == 4
-        self.data_end = self.plain_end = self.count = 0
-        #: Of the packets in the index.
-        self._indexed_end = self._indexed_plain = 0
+        self.count = 0
         try:
             if index_fd >= 0:
                 self._resume()
         except BaseException:
-            self._close_files()
+            self.frames.abandon()
+            self._close_index()
             raise
-
-    def add(self, frame: bytes, size: int) -> None:
-        """Append a packet's frame, which becomes so many bytes; all or nothing.
-
-        Raises
-        ------
-        OSError
-            The file cannot take it.
-        """
-        with all_or_nothing((self._data_fd, self.data_end)):
-            write_all(self._data_fd, frame, self.data_end)
-        self._sizes.extend((len(frame), size))
-        self.data_end += len(frame)
-        self.plain_end += size
 
     def index(self, entry: bytes) -> None:
         """Append the entry of the oldest packet that has none; all or nothing.
@@ -142,20 +88,14 @@ class PackedFiles:
         OSError
             The file cannot take it.
         """
-        compressed, plain = self._sizes[2 * self.count : 2 * self.count + 2]
-        end = self._indexed_end + compressed
-        record = self._record(end, entry)
+        record = self._record(self.frames.frame_end(self.count), entry)
         with all_or_nothing((self._index_fd, self._index_end)):
             write_all(self._index_fd, record, self._index_end)
-        self._indexed_end = end
-        self._indexed_plain += plain
         self.count += 1
 
     def cut(self) -> None:
         """Take packets without an entry out of the data file."""
-        os.ftruncate(self._data_fd, self._indexed_end)
-        del self._sizes[2 * self.count :]
-        self.data_end, self.plain_end = self._indexed_end, self._indexed_plain
+        self.frames.keep(self.count)
 
     def entry(self, number: int) -> bytes:
         """Return an entry of the index."""
@@ -163,11 +103,8 @@ class PackedFiles:
 
     def close(self) -> None:
         """Write the seek table; close the files."""
-        if self._data_fd >= 0:
-            # A full disk: the frames are all that a reader needs.
-            with contextlib.suppress(OSError), all_or_nothing((self._data_fd, self.data_end)):
-                write_all(self._data_fd, seek_table(self._sizes), self.data_end)
-        self._close_files()
+        self.frames.close()
+        self._close_index()
 
     @property
     def _index_end(self) -> int:
@@ -194,7 +131,7 @@ class PackedFiles:
             raw = self._read_records(self.count, min(_TOGETHER, entries - self.count))
             for skip, end, frame, entry in self._fields.iter_unpack(raw):
                 self._count(skip + frame, end, entry)
-        if os.fstat(self._data_fd).st_size < self._indexed_end:
+        if self.frames.file_size() < self.frames.end:
             raise UsageError(f"{self._where} is shorter than its index says")
         os.ftruncate(self._index_fd, self._index_end)
         self.cut()
@@ -204,21 +141,18 @@ class PackedFiles:
         # Offset and size come first in all versions.
         offset = INDEX_ENTRY.get(entry, 0, "offset")
         size = INDEX_ENTRY.get(entry, 0, "packet_size") // 8
-        compressed = end - self._indexed_end
+        compressed = end - self.frames.end
         if (
             shape != self._skip + self._frame
-            or offset != self._indexed_plain
+            or offset != self.frames.plain_end
             or not 0 < compressed < 1 << 32
             or not 0 < size < 1 << 32
         ):
             raise UsageError(f"entry {self.count} in the index of {self._where} is not one of ours")
-        self._sizes.extend((compressed, size))
-        self._indexed_end = end
-        self._indexed_plain += size
+        self.frames.know(compressed, size)
         self.count += 1
 
-    def _close_files(self) -> None:
-        for fd in (self._data_fd, self._index_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._data_fd = self._index_fd = -1
+    def _close_index(self) -> None:
+        if self._index_fd >= 0:
+            os.close(self._index_fd)
+        self._index_fd = -1

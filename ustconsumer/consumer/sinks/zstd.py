@@ -18,6 +18,7 @@ from ustconsumer._native.ring import Ring
 from ustconsumer.abi.packet import INDEX_ENTRY, METADATA_PACKET
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.sinks.disk import INDEX_HEADER_BYTES, DiskSink
+from ustconsumer.consumer.sinks.framefile import Compressor
 from ustconsumer.consumer.sinks.layout import (
     MetadataFile,
     make_directory,
@@ -26,7 +27,7 @@ from ustconsumer.consumer.sinks.layout import (
     refuse_beside,
     trace_directory,
 )
-from ustconsumer.consumer.sinks.packed import Compressor, PackedFiles
+from ustconsumer.consumer.sinks.packed import PackedFiles
 from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.frames import MAX_FRAME, SUFFIX, seek_table
 from ustconsumer.errors import UsageError
@@ -102,7 +103,7 @@ class ZstdWriter:
             os.close(data_fd)
             raise
         self._files = PackedFiles(data_fd, index_fd, INDEX_HEADER_BYTES, where=str(data))
-        self._writeback = WriteBack(data_fd, self._files.data_end)
+        self._writeback = WriteBack(data_fd, self._files.frames.end)
 
     @property
     def ends(self) -> tuple[int | None, int]:
@@ -128,15 +129,15 @@ class ZstdWriter:
             # say the same.
             raw = self._compressor.copy(packet.raw)
             header = packet.stream.geometry.layout.packet.get_all(raw)
-            header["offset"] = self._files.plain_end
+            header["offset"] = self._files.frames.plain_end
             entry = INDEX_ENTRY.pack({name: header[name] for name in names})
-            self._files.add(self._compressor.frame(raw), len(raw))
+            self._files.frames.add(self._compressor.frame(raw), len(raw))
             try:
                 self._files.index(entry)
             except BaseException:
                 self._files.cut()
                 raise
-        self._writeback.advance(self._files.data_end)
+        self._writeback.advance(self._files.frames.end)
 
     def close(self) -> None:
         """Write the seek table; close both files."""

@@ -22,7 +22,7 @@ from helpers.rings import TestRing, make_ring
 
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.sinks.disk import DiskSink
-from ustconsumer.consumer.sinks.packed import Compressor
+from ustconsumer.consumer.sinks.framefile import Compressor
 from ustconsumer.consumer.sinks.zstd import ZstdSink
 from ustconsumer.consumer.streams import Outlet
 from ustconsumer.errors import UsageError
