@@ -7,11 +7,11 @@ They wait for each answer, and speak LTTng 2.13's protocol unless told otherwise
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import struct
 import time
 from typing import NamedTuple
+from uuid import uuid4
 
 from ustconsumer.protocol import relay, viewer
 from ustconsumer.protocol.relay import AddStream, Command, CreateSession, Index
@@ -22,7 +22,6 @@ __all__ = ["Connection", "Packet", "Producer", "Viewer", "index_of", "packet_of"
 _PATIENCE = 60.0
 _STATUS = struct.Struct(">I")
 _TWO = struct.Struct(">QQ")
-_numbers = itertools.count(1)
 
 
 class Connection:
@@ -116,22 +115,25 @@ class Producer:
     ) -> None:
         self.minor = minor
         self._ports = ports
-        self.control = Connection(ports[0])
-        assert self.call(relay.request(Command.VERSION, struct.pack(">II", 2, minor)), 8)[:4] == (
-            b"\0\0\0\x02"
-        )
-        self.wanted = CreateSession(
-            name=name,
-            host=host,
-            live_us=live_us,
-            snapshot=snapshot,
-            uuid=next(_numbers).to_bytes(16, "big"),
-            created=int(time.time()),
-        )
-        self.session, self.path = self.create(self.wanted)
-        self.data = Connection(ports[1])
-        if chunk and minor >= 11:
-            assert self.status(relay.create_chunk(relay.CreateChunk(0, self.wanted.created))) == 10
+        with contextlib.ExitStack() as closing:
+            self.control = Connection(ports[0])
+            closing.callback(self.control.close)
+            version = relay.request(Command.VERSION, struct.pack(">II", 2, minor))
+            assert self.call(version, 8)[:4] == b"\0\0\0\x02"
+            self.wanted = CreateSession(
+                name=name,
+                host=host,
+                live_us=live_us,
+                snapshot=snapshot,
+                uuid=uuid4().bytes,
+                created=int(time.time()),
+            )
+            self.session, self.path = self.create(self.wanted)
+            if chunk and minor >= 11:
+                begin = relay.create_chunk(relay.CreateChunk(0, self.wanted.created))
+                assert self.status(begin) == 10
+            self.data = Connection(ports[1])
+            closing.pop_all()
 
     def call(self, request: bytes, size: int) -> bytes:
         """Send a request; return its answer."""

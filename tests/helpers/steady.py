@@ -34,6 +34,8 @@ class Steady:
     producer : Producer
     sent : int
         Packets so far.
+    failed : list
+        What went wrong.
     """
 
     def __init__(self, ports: tuple[int, int], live: int) -> None:
@@ -51,7 +53,7 @@ class Steady:
         self._seen = bytearray()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=each) for each in (self._send, self._follow)]
-        self._failed: list[BaseException] = []
+        self.failed: list[BaseException] = []
         self._count = threading.Semaphore(0)
         for thread in self._threads:
             thread.start()
@@ -69,7 +71,7 @@ class Steady:
 
     def check(self, output: Path) -> None:
         """Everything arrived, in the files and at the viewer, and nothing else."""
-        assert not self._failed, self._failed
+        assert not self.failed, self.failed
         expected = b"".join(_packet(number).stored for number in range(self.sent))
         assert self.sent > 0
         assert self._seen == expected
@@ -102,7 +104,7 @@ class Steady:
                 self._count.release()
             self.producer.wait(self._handle, self.sent - 1)
         except BaseException as error:
-            self._failed.append(error)
+            self.failed.append(error)
         finally:
             self._stopping.set()
             self._count.release()
@@ -117,7 +119,7 @@ class Steady:
                 self._seen += self._viewer.follow(self._stream, 1)
                 seen += 1
         except BaseException as error:
-            self._failed.append(error)
+            self.failed.append(error)
 
 
 @contextlib.contextmanager

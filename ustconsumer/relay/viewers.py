@@ -273,7 +273,10 @@ class Viewer:
             return viewer.packet(Status.ERROR)
         if place.number < place.stream.first:
             return viewer.packet(Status.EOF)
-        data = place.stream.read(place.number, offset - place.offset, min(size, _MAX_PART))
+        at = offset - place.offset
+        if at > place.stream.entry(place.number).packet_size // 8:
+            return viewer.packet(Status.ERROR)
+        data = place.stream.read(place.number, at, min(size, _MAX_PART))
         if len(data) < size:
             # More than there is: as with LTTng, all or nothing.
             return viewer.packet(Status.ERROR)
