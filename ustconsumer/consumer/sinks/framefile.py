@@ -70,6 +70,11 @@ class FrameFile:
         return len(self._ends)
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._fd < 0
+
+    @property
     def end(self) -> int:
         """Bytes of the frames."""
         return self._ends[-1] if self._ends else 0
@@ -105,9 +110,10 @@ class FrameFile:
         self.know(len(frame), plain)
 
     def keep(self, count: int) -> None:
-        """Cut off all but so many frames."""
-        end = self._ends[count - 1] if count else 0
-        os.ftruncate(self._fd, end)
+        """Cut off all but so many frames, if the file is still open."""
+        if self._fd < 0:
+            return
+        os.ftruncate(self._fd, self._ends[count - 1] if count else 0)
         del self._ends[count:], self._plain_ends[count:]
         self._cached = (-1, b"")
 
