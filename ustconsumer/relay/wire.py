@@ -134,13 +134,19 @@ class Wire:
         self._unpacker = _Unpacker()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take bytes to be sent; `push` or `drain` make them go."""
-        self._writer.write(data if self._packer is None else self._packer.compress(data))
+        """Take bytes to be sent; `push` or `drain` make them go.
+
+        Raises
+        ------
+        BrokenResourceError
+            The connection is lost.
+        """
+        self._send(data if self._packer is None else self._packer.compress(data))
 
     def push(self) -> None:
         """Hand everything written to the socket: nothing waits in a compressor."""
         if self._packer is not None:
-            self._writer.write(self._packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+            self._send(self._packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
 
     async def drain(self) -> None:
         """Send what was written, and wait until there is room for more.
@@ -216,6 +222,15 @@ class Wire:
             await self._writer.wait_closed()
         except OSError as error:
             raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
+
+    def _send(self, data: bytes | memoryview) -> None:
+        # What the loop says of a connection that ended while we did something else is its own.
+        if self._writer.is_closing():
+            raise BrokenResourceError(f"{self.peer}: the connection is lost")
+        try:
+            self._writer.write(data)
+        except RuntimeError:
+            raise BrokenResourceError(f"{self.peer}: the connection is lost") from None
 
     async def _receive(self, size: int) -> bytes:
         try:
