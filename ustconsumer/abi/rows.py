@@ -128,6 +128,20 @@ class Layout:
         """Return the numpy dtype of the whole structure; imports numpy."""
         return self._dtype
 
+    @cached_property
+    def _together(self) -> tuple[list[str], struct.Struct] | None:
+        """All fields at once; None if they are of two byte orders, or one is an array."""
+        rows = sorted(self.rows, key=lambda row: row.offset)
+        codes = [self._codes[row.name].format for row in rows]
+        orders = {code[0] for row, code in zip(rows, codes, strict=True) if row.format[0] in "<>"}
+        if len(orders) > 1 or any(row.format.startswith("(") for row in rows):
+            return None
+        parts, end = [orders.pop() if orders else "<"], 0
+        for row, code in zip(rows, codes, strict=True):
+            parts += [f"{row.offset - end}x", code.lstrip("<>")]
+            end = row.offset + self._codes[row.name].size
+        return [row.name for row in rows], struct.Struct("".join(parts))
+
     def get(self, buf: ReadableBuffer, base: int, name: str) -> Any:
         """Return one field of the structure at byte ``base`` (a tuple for an array row).
 
@@ -150,10 +164,16 @@ class Layout:
 
     def get_all(self, buf: ReadableBuffer, base: int = 0) -> dict[str, Any]:
         """Return every field of the structure at byte ``base``."""
+        if self._together is not None:
+            names, code = self._together
+            return dict(zip(names, code.unpack_from(buf, base), strict=True))
         return {row.name: self.get(buf, base, row.name) for row in self.rows}
 
     def pack(self, values: Mapping[str, Any]) -> bytes:
         """Return the structure as bytes, fields not named being zero."""
+        if self._together is not None and len(values) == len(self.rows):
+            names, code = self._together
+            return code.pack(*[values[name] for name in names]).ljust(self.size, b"\0")
         image = bytearray(self.size)
         self.put_all(image, 0, values)
         return bytes(image)

@@ -107,3 +107,26 @@ def test_abi_does_not_import_numpy() -> None:
         "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("layout", STRUCTURES, ids=lambda layout: layout.name)
+def test_all_fields_at_once_are_the_fields_one_by_one(layout: Layout) -> None:
+    raw = bytes(i * 41 % 251 for i in range(layout.size + 5))
+    values = layout.get_all(raw, 5)
+    assert values == {row.name: layout.get(raw, 5, row.name) for row in layout}
+    packed = bytearray(layout.size)
+    layout.put_all(packed, 0, values)
+    assert layout.pack(values) == packed
+    some = dict(list(values.items())[1:])
+    layout.put_all(packed := bytearray(layout.size), 0, some)
+    assert layout.pack(some) == packed
+
+
+def test_fields_of_two_byte_orders_and_gaps() -> None:
+    layout = Layout("odd", 12, 1, "nowhere", [Row("a", ">u2", 8), Row("b", "<u4", 1)])
+    raw = bytes(range(12))
+    assert layout.get_all(raw) == {"a": 0x0809, "b": 0x04030201}
+    assert layout.pack({"a": 0x0809, "b": 0x04030201}).hex() == "000102030400000008090000"
+    same = Layout("gap", 12, 1, "nowhere", [Row("a", ">u2", 8), Row("b", ">u4", 1)])
+    assert same.get_all(raw) == {"a": 0x0809, "b": 0x01020304}
+    assert same.pack({"b": 0x01020304, "a": 0x0809}).hex() == "000102030400000008090000"

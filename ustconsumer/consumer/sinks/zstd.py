@@ -34,6 +34,8 @@ from ustconsumer.errors import UsageError
 
 __all__ = ["ZstdSink", "ZstdWriter"]
 
+_NAMES = [row.name for row in INDEX_ENTRY]
+
 
 class ZstdSink(DiskSink):
     """Write a session below a directory, compressed.
@@ -123,14 +125,13 @@ class ZstdWriter:
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets: data, then index. Releases the GIL while it compresses."""
-        names = [row.name for row in INDEX_ENTRY]
         for packet in packets:
             # A copy: its writers may change the packet, and frame, checksum and index must
             # say the same.
             raw = self._compressor.copy(packet.raw)
             header = packet.stream.geometry.layout.packet.get_all(raw)
             header["offset"] = self._files.frames.plain_end
-            entry = INDEX_ENTRY.pack({name: header[name] for name in names})
+            entry = INDEX_ENTRY.pack({name: header[name] for name in _NAMES})
             self._files.frames.add(self._compressor.frame(raw), len(raw))
             try:
                 self._files.index(entry)
