@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import struct
 import zlib
 from collections import deque
@@ -20,8 +21,12 @@ __all__ = ["Spool"]
 #: What each packet is preceded by: magic, bytes of content, its checksum, five facts.
 _HEADER = struct.Struct("<4sII5Q")
 _MAGIC = b"USP1"
+#: The magic of a packet that was sent: whoever comes after a consumer that was killed knows.
+_SENT = b"USP0"
 #: Bytes after which another file is begun: one whose packets were all sent is removed.
 _SEGMENT = 16 << 20
+#: With a limit, a file has this part of it at most: room comes back file by file.
+_PARTS = 16
 #: Bytes of one packet: more is a damaged file.
 _MAX_PACKET = 1 << 30
 _NAME = re.compile(r"([0-9]+)-([0-9]{8})")
@@ -36,32 +41,40 @@ class _Record(NamedTuple):
 class _Stream:
     """The files of one stream, numbered, and the packets in them."""
 
-    def __init__(self, directory: Path, key: str) -> None:
+    def __init__(self, directory: Path, key: str, segment_size: int) -> None:
         self._directory = directory
         self._key = key
+        self._segment_size = segment_size
         self.records: deque[_Record] = deque()
+        #: bytes of its files, by number
+        self.stored: dict[int, int] = {}
         self._fds: dict[int, int] = {}
         self._last = -1
         self._end = 0
 
     def recover(self, segment: int) -> int:
-        """Take in what an earlier consumer left in a file; return its bytes."""
+        """Take in what an earlier consumer left in a file; return the bytes that wait."""
         fd = os.open(self._path(segment), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._fds[segment] = fd
         self._last, self._end = segment, 0
+        waiting = 0
         while True:
             found = _check(fd, self._end)
             if found is None:
                 break
-            self.records.append(_Record(segment, self._end, found))
-            self._end += _HEADER.size + found
+            content, sent = found
+            if not sent:
+                self.records.append(_Record(segment, self._end, len(content)))
+                waiting += _HEADER.size + len(content)
+            self._end += _HEADER.size + len(content)
         # A packet that was being written is in its buffer still.
         os.ftruncate(fd, self._end)
-        return self._end
+        self.stored[segment] = self._end
+        return waiting
 
     def append(self, raw: bytes, size: int) -> None:
         """Write a packet with its header, all of it or nothing."""
-        if self._last not in self._fds or self._end >= _SEGMENT:
+        if self._last not in self._fds or self._end >= self._segment_size:
             self._begin()
         fd = self._fds[self._last]
         try:
@@ -71,18 +84,27 @@ class _Stream:
             raise
         self.records.append(_Record(self._last, self._end, size))
         self._end += len(raw)
+        self.stored[self._last] = self._end
 
     def read(self, number: int) -> tuple[bytes, tuple[int, ...]]:
-        """Return a packet and its facts."""
+        """Return a packet and its facts; `OSError` if that is not what was written."""
         record = self.records[number]
-        raw = os.pread(self._fds[record.segment], _HEADER.size + record.size, record.offset)
-        return raw[_HEADER.size :], _HEADER.unpack_from(raw)[3:]
+        fd = self._fds[record.segment]
+        found = _check(fd, record.offset)
+        if found is None or len(found[0]) != record.size:
+            path = self._path(record.segment)
+            raise OSError(errno.EIO, f"{path}: what is at {record.offset} is not what was kept")
+        return found[0], _HEADER.unpack(os.pread(fd, _HEADER.size, record.offset))[3:]
 
     def pop(self) -> int:
         """Let go of the oldest packet; return the bytes that it had."""
         record = self.records.popleft()
         if not self.records or self.records[0].segment != record.segment:
             self._remove(record.segment)
+        else:
+            # Without that it is sent once more by who comes after us, no worse.
+            with contextlib.suppress(OSError):
+                write_all(self._fds[record.segment], _SENT, record.offset)
         return _HEADER.size + record.size
 
     def close(self) -> None:
@@ -98,9 +120,11 @@ class _Stream:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fds[segment] = os.open(self._path(segment), flags, 0o600)
         self._last, self._end = segment, 0
+        self.stored[segment] = 0
 
     def _remove(self, segment: int) -> None:
         os.close(self._fds.pop(segment))
+        del self.stored[segment]
         with contextlib.suppress(FileNotFoundError):
             self._path(segment).unlink()
 
@@ -117,12 +141,13 @@ class Spool:
         Of this session alone; made if it is not there. What an earlier consumer of the
         session left in it comes first.
     limit : int
-        Bytes that it may have; 0: no limit.
+        Bytes that its files may have; 0: no limit. A file is there until all of its packets
+        were sent.
 
     Raises
     ------
     OSError
-        The directory cannot be used.
+        The directory cannot be used; or others could have made it: `PermissionError`.
     """
 
     def __init__(self, directory: str | os.PathLike[str], limit: int = 0) -> None:
@@ -130,7 +155,13 @@ class Spool:
         self._limit = limit
         self._streams: dict[str, _Stream] = {}
         self._used = 0
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self._directory.mkdir(mode=0o700)
+        found = os.lstat(self._directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o22:
+            reason = "it is not a directory of ours alone"
+            raise PermissionError(errno.EPERM, reason, str(self._directory))
         for name in sorted(os.listdir(self._directory)):
             match = _NAME.fullmatch(name)
             if match is not None:
@@ -160,7 +191,7 @@ class Spool:
             There is no room; nothing of it is kept.
         """
         size = _HEADER.size + len(content)
-        if self._limit and self._used + size > self._limit:
+        if self._limit and self._stored() + size > self._limit:
             raise OSError(errno.ENOSPC, f"the spool in {self._directory} is full")
         head = _HEADER.pack(_MAGIC, len(content), _checksum(content, facts), *facts)
         self._stream(key).append(head + content, len(content))
@@ -186,9 +217,13 @@ class Spool:
         with contextlib.suppress(OSError):
             self._directory.rmdir()
 
+    def _stored(self) -> int:
+        return sum(sum(stream.stored.values()) for stream in self._streams.values())
+
     def _stream(self, key: str) -> _Stream:
         if key not in self._streams:
-            self._streams[key] = _Stream(self._directory, key)
+            segment = min(_SEGMENT, self._limit // _PARTS) if self._limit else _SEGMENT
+            self._streams[key] = _Stream(self._directory, key, segment)
         return self._streams[key]
 
 
@@ -196,15 +231,15 @@ def _checksum(content: bytes, facts: tuple[int, ...]) -> int:
     return zlib.crc32(content, zlib.crc32(struct.pack("<5Q", *facts)))
 
 
-def _check(fd: int, offset: int) -> int | None:
-    """Return how many bytes the packet at an offset has; None if there is no whole one."""
+def _check(fd: int, offset: int) -> tuple[bytes, bool] | None:
+    """Return the packet at an offset, and whether it was sent; None if there is no whole one."""
     head = os.pread(fd, _HEADER.size, offset)
     if len(head) < _HEADER.size:
         return None
     magic, size, checksum, *facts = _HEADER.unpack(head)
-    if magic != _MAGIC or size > _MAX_PACKET:
+    if magic not in (_MAGIC, _SENT) or size > _MAX_PACKET:
         return None
     content = os.pread(fd, size, offset + _HEADER.size)
     if len(content) < size or _checksum(content, tuple(facts)) != checksum:
         return None
-    return int(size)
+    return content, magic == _SENT
