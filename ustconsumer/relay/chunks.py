@@ -42,6 +42,7 @@ class Chunk:
         self.directory = directory
         self.tops: set[str] = set()
         self.users: set[object] = set()
+        self.gone = False
         #: what becomes of it, and where it goes
         self.command: int | None = None
         self.final: tuple[str, ...] = steps
@@ -49,7 +50,8 @@ class Chunk:
 
     def join(self, user: object) -> None:
         """Somebody's files are in it."""
-        self.users.add(user)
+        if not self.gone:
+            self.users.add(user)
 
     def leave(self, user: object) -> None:
         """Somebody needs it no more; the last one carries out what closing it said."""
@@ -77,6 +79,19 @@ class Recording:
         self.directory = directory
         self._chunks: dict[int, Chunk] = {}
         self._rotated = False
+        self._users: set[object] = set()
+
+    def join(self, user: object) -> None:
+        """Somebody writes there."""
+        self._users.add(user)
+
+    def leave(self, user: object) -> None:
+        """Somebody writes there no more; with the last one the directory is closed."""
+        for chunk in tuple(self._chunks.values()):
+            chunk.leave(user)
+        self._users.discard(user)
+        if not self._users:
+            self.directory.close()
 
     def find(self, number: int) -> Chunk | None:
         """Return a chunk that is not closed yet."""
@@ -125,6 +140,7 @@ class Recording:
 
     def dissolve(self, chunk: Chunk) -> None:
         """Move or delete a chunk that nobody uses any more; see `Chunk.leave`."""
+        chunk.gone = True
         if self._chunks.get(chunk.id) is chunk:
             del self._chunks[chunk.id]
         try:
@@ -134,13 +150,6 @@ class Recording:
                 self._delete(chunk)
         finally:
             chunk.directory.close()
-
-    def close_directory(self) -> None:
-        """Nobody writes there any more."""
-        for chunk in self._chunks.values():
-            chunk.directory.close()
-        self._chunks.clear()
-        self.directory.close()
 
     def _new(self, wanted: CreateChunk) -> Chunk:
         steps: tuple[str, ...] = ()

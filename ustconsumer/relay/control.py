@@ -10,15 +10,16 @@ from collections.abc import Callable
 from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol import relay
 from ustconsumer.protocol.relay import Command, Status
-from ustconsumer.relay.sessions import RelaySession, Sessions
-from ustconsumer.relay.streams import MetadataStream, RelayStream
+from ustconsumer.relay.metadata import IncomingMetadata, MetadataStream
+from ustconsumer.relay.sessions import MAX_STREAMS, RelaySession, Sessions
+from ustconsumer.relay.streams import RelayStream
 
-__all__ = ["MAX_PAYLOAD", "Control"]
+__all__ = ["METADATA_HEAD", "Control", "check_size"]
 
 _log = logging.getLogger("ust-relayd")
 
-#: Bytes of a request; metadata comes in requests of this size at most.
-MAX_PAYLOAD = 64 << 20
+#: Bytes of a request: a rotation names every stream.
+_MAX_REQUEST = 64 + 16 * MAX_STREAMS
 _STATUS = struct.Struct(">I")
 _VERSION = struct.Struct(">II")
 _SETTINGS = struct.Struct(">IQ")
@@ -29,8 +30,23 @@ _CLOSED = struct.Struct(">II")
 _TWO = struct.Struct(">QQ")
 _ONE = struct.Struct(">Q")
 _METADATA = struct.Struct(">QI")
+#: What metadata packets begin with: they are never in memory as a whole.
+METADATA_HEAD = _METADATA.size
 
 _OK = _STATUS.pack(Status.OK)
+
+
+def check_size(command: int, size: int) -> None:
+    """Check how many bytes follow the header of a request.
+
+    Raises
+    ------
+    RemoteProtocolError
+        More than any producer sends.
+    """
+    most = relay.MAX_CONTROL if command == Command.SEND_METADATA else _MAX_REQUEST
+    if size > most:
+        raise RemoteProtocolError(f"a request {command} of {size} bytes, at most {most}")
 
 
 class Control:
@@ -64,7 +80,6 @@ class Control:
             Command.CREATE_TRACE_CHUNK: self._create_chunk,
             Command.ADD_STREAM: self._add_stream,
             Command.STREAMS_SENT: self._streams_sent,
-            Command.SEND_METADATA: self._metadata,
             Command.SEND_INDEX: self._index,
             Command.CLOSE_STREAM: self._close_stream,
             Command.RESET_METADATA: self._reset_metadata,
@@ -139,8 +154,6 @@ class Control:
 
     def _create_chunk(self, raw: bytes) -> bytes:
         session, wanted = self._known(), relay.decode_create_chunk(raw)
-        if session.resumable and session.has_chunk(wanted.id):
-            return _OK
         try:
             session.create_chunk(wanted)
         except RemoteProtocolError as error:
@@ -176,26 +189,33 @@ class Control:
             added = session.add_stream(wanted)
         except (RemoteProtocolError, OSError) as error:
             _log.warning("session %s: stream refused: %s", session.name, error)
-            added = relay.StreamAdded(0, Status.UNKNOWN)
+            added = relay.StreamAdded(0, Status.INVALID if self._resume else Status.UNKNOWN)
         return relay.stream_added(added, self._resume)
 
     def _streams_sent(self, raw: bytes) -> bytes:
         self._known().publish()
         return _OK
 
-    def _metadata(self, raw: bytes) -> bytes:
+    def begin_metadata(self, raw: bytes, size: int) -> IncomingMetadata:
+        """Take the beginning of ``SEND_METADATA``, of which ``size`` bytes follow.
+
+        Raises
+        ------
+        RemoteProtocolError
+            It makes no sense.
+        """
         handle, padding = _take(_METADATA, raw, "metadata")
         stream = self._known().stream(handle)
-        if not isinstance(stream, MetadataStream) or padding > MAX_PAYLOAD:
-            raise RemoteProtocolError("metadata for a stream of packets, or too much of it")
-        stream.append(raw[_METADATA.size :], padding)
-        return b""
+        if not isinstance(stream, MetadataStream):
+            raise RemoteProtocolError(f"metadata for a stream of packets, {stream.name}")
+        return stream.begin(size, padding)
 
     def _reset_metadata(self, raw: bytes) -> bytes:
         handle, _ = _take(_TWO, raw, "reset of metadata")
         stream = self._known().stream(handle)
-        if isinstance(stream, MetadataStream):
-            stream.restart()
+        if not isinstance(stream, MetadataStream) or self._known().live_us:
+            raise RemoteProtocolError("metadata of a live session, or none, cannot begin again")
+        stream.restart()
         return _OK
 
     def _index(self, raw: bytes) -> bytes:
@@ -208,7 +228,7 @@ class Control:
 
     def _close_stream(self, raw: bytes) -> bytes:
         handle, last = _take(_TWO, raw, "end of a stream")
-        self._known().stream(handle).close(last)
+        self._known().close_stream(handle, last)
         return _OK
 
     def _data_pending(self, raw: bytes) -> bytes:

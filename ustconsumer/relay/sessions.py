@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from ustconsumer.errors import RemoteProtocolError
@@ -15,38 +16,30 @@ from ustconsumer.protocol.relay import (
     NO_SEQUENCE,
     AddStream,
     CloseChunk,
-    CloseCommand,
     CreateChunk,
     CreateSession,
     Rotate,
+    Status,
     StreamAdded,
 )
-from ustconsumer.relay.names import Directory, check_name, split_path
-from ustconsumer.relay.store import PacketStore, open_packets
-from ustconsumer.relay.streams import MetadataStream, RelayStream
+from ustconsumer.relay.chunks import Chunk, Recording
+from ustconsumer.relay.metadata import MetadataStream
+from ustconsumer.relay.names import Directory, check_name, split_path, split_stream_path
+from ustconsumer.relay.store import FileStores, MetadataStore, PacketStore, Stores
+from ustconsumer.relay.streams import RelayStream
 from ustconsumer.relay.views import SessionView
 
-__all__ = ["Chunk", "RelaySession", "Sessions"]
+__all__ = ["MAX_STREAMS", "RelaySession", "Sessions", "Stream"]
 
-_MAX_STREAMS = 16384
+#: Of one session at a time.
+MAX_STREAMS = 16384
 _MAX_SESSIONS = 1024
-_ARCHIVES = "archives"
+#: Closed streams of a live session that viewers may still read.
+_MAX_CLOSED = 256
+#: Files of a tracefile rotation before the newest, for viewers of a live session.
+_KEPT_FILES = 4
 
-_Stream = RelayStream | MetadataStream
-
-
-@dataclass
-class Chunk:
-    """A part of a session, in a directory of its own; the first one in the session's.
-
-    ``steps``: below the session's directory.
-    """
-
-    id: int
-    created: int
-    steps: tuple[str, ...]
-    directory: Directory
-    named: bool = False
+Stream = RelayStream | MetadataStream
 
 
 class RelaySession:
@@ -59,10 +52,11 @@ class RelaySession:
     wanted : CreateSession
     minor : int
         Version of the protocol spoken.
-    steps : tuple of str
-        Of its directory below the relay's; empty for old producers, which say whole paths.
-    directory : Directory
-        Open; owned from now on.
+    recording : Recording
+        Where it writes.
+    stores : Stores
+    handles : itertools.count
+        Of streams, in the whole relay.
     resumable : bool
         Its streams may be there.
     """
@@ -72,8 +66,8 @@ class RelaySession:
         number: int,
         wanted: CreateSession,
         minor: int,
-        steps: tuple[str, ...],
-        directory: Directory,
+        recording: Recording,
+        stores: Stores,
         handles: itertools.count[int],
         resumable: bool,
     ) -> None:
@@ -83,33 +77,52 @@ class RelaySession:
         self.live_us = wanted.live_us
         self.wanted = wanted
         self.minor = minor
-        self.steps = steps
+        self.recording = recording
         self.resumable = resumable
         self.closed = False
-        self._directory = directory
+        self._stores = stores
         self._handles = handles
-        self._chunks: dict[int, Chunk] = {}
+        self._indexed = not wanted.snapshot and minor >= 4
         self._chunk: Chunk | None = None
-        self._rotated = False
+        if minor < 11:
+            # What they know as a chunk is the session's directory, which streams name.
+            self._chunk = recording.create(CreateChunk(0, wanted.created), self)
+        elif wanted.chunk is not None:
+            self._chunk = recording.find(wanted.chunk)
+            if self._chunk is None:
+                raise RemoteProtocolError(f"session {wanted.name}: no chunk {wanted.chunk}")
+            self._chunk.join(self)
+        self._trace_ids = itertools.count(1)
         self._traces: dict[str, int] = {}
-        self._streams: dict[int, _Stream] = {}
-        self._by_name: dict[tuple[str, str], _Stream] = {}
+        self._streams: dict[int, Stream] = {}
+        self._by_name: dict[tuple[str, str], Stream] = {}
+        #: those that the producer has closed, and of them those that have all their packets
+        self._closing: set[Stream] = set()
+        self._read_out: deque[Stream] = deque()
 
     @property
     def path(self) -> str:
         """Its directory below the relay's."""
-        return "/".join(self.steps)
+        return "/".join(self.recording.steps)
 
     @property
-    def streams(self) -> Sequence[_Stream]:
+    def is_waiting(self) -> bool:
+        """Whether packets are missing that its producer has spoken of."""
+        return any(not stream.closed for stream in self._closing) or any(
+            isinstance(stream, RelayStream) and stream.is_waiting
+            for stream in self._streams.values()
+        )
+
+    @property
+    def streams(self) -> Sequence[Stream]:
         """Every stream so far."""
         return list(self._streams.values())
 
-    def find(self, handle: int) -> _Stream | None:
+    def find(self, handle: int) -> Stream | None:
         """Return a stream of this session, if it has it."""
         return self._streams.get(handle)
 
-    def stream(self, handle: int) -> _Stream:
+    def stream(self, handle: int) -> Stream:
         """Return a stream of this session.
 
         Raises
@@ -130,36 +143,64 @@ class RelaySession:
         OSError, RemoteProtocolError
             That cannot be.
         """
-        if len(self._streams) >= _MAX_STREAMS:
-            raise RemoteProtocolError(f"session {self.name}: more than {_MAX_STREAMS} streams")
-        steps = split_path(wanted.path, "stream path")
+        self.sweep()
+        if len(self._streams) >= MAX_STREAMS:
+            raise RemoteProtocolError(f"more than {MAX_STREAMS} streams")
+        steps = split_stream_path(wanted.path, "stream path")
         path = "/".join(steps)
         name = check_name(wanted.name, "stream name")
         known = self._by_name.get((path, name))
         if known is not None and self.resumable:
+            self._closing.discard(known)
             known.reopen()
             return self._answer(known)
-        chunk = self._place()
+        if self._chunk is None:
+            raise RemoteProtocolError("a stream without a chunk")
         handle = next(self._handles)
-        trace = self._traces.setdefault(path, len(self._traces) + 1)
-        stream: _Stream
+        trace = self._traces.get(path) or next(self._trace_ids)
+        stream: Stream
         if name == METADATA:
-            stream = MetadataStream(handle, trace, path, steps, chunk, resume=wanted.uuid)
+            opener = functools.partial(self._open_metadata, steps, resume=bool(wanted.uuid))
+            stream = MetadataStream(handle, trace, path, opener, self._chunk, wanted.uuid)
         else:
             stream = RelayStream(
                 handle,
                 trace,
                 name,
                 path,
-                self._opener(steps, wanted),
-                chunk,
-                indexed=not self.wanted.snapshot and self.minor >= 4,
+                functools.partial(self._open_packets, steps, wanted),
+                self._chunk,
+                indexed=self._indexed,
                 tracefile_size=wanted.tracefile_size,
                 tracefile_count=wanted.tracefile_count,
+                keep=_KEPT_FILES if self.live_us else 0,
             )
+        self._traces[path] = trace
         self._streams[handle] = stream
         self._by_name[path, name] = stream
         return self._answer(stream)
+
+    def close_stream(self, handle: int, last: int) -> None:
+        """The producer sends nothing more of a stream behind a packet."""
+        stream = self.stream(handle)
+        stream.close(last)
+        self._closing.add(stream)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Let go of closed streams: programs come and go, the session stays."""
+        done = [stream for stream in self._closing if stream.closed]
+        self._closing.difference_update(done)
+        self._read_out.extend(sorted(done, key=lambda stream: stream.handle))
+        while len(self._read_out) > (_MAX_CLOSED if self.live_us else 0):
+            stream = self._read_out.popleft()
+            if not stream.closed:  # it was resumed
+                continue
+            stream.release()
+            del self._streams[stream.handle]
+            del self._by_name[stream.path, stream.name]
+            if stream.is_metadata:
+                self._traces.pop(stream.path, None)
 
     def publish(self) -> None:
         """Let viewers see the streams so far."""
@@ -168,52 +209,40 @@ class RelaySession:
 
     def create_chunk(self, wanted: CreateChunk) -> None:
         """Begin a chunk: streams come to be in it, or go to it when they rotate."""
-        if wanted.id in self._chunks:
-            raise RemoteProtocolError(f"session {self.name}: chunk {wanted.id} is there already")
-        if len(self._chunks) > 1:
-            raise RemoteProtocolError(f"session {self.name}: a third chunk at a time")
-        steps: tuple[str, ...] = ()
-        if wanted.name:
-            steps = (self._free(check_name(wanted.name, "chunk name")),)
-        elif self._chunk is not None or self._rotated:
-            steps = (self._free(f"{_stamp(wanted.created)}-{wanted.id}"),)
-        directory = self._directory.open(steps)
-        self._chunk = Chunk(wanted.id, wanted.created, steps, directory, bool(wanted.name))
-        self._chunks[wanted.id] = self._chunk
+        chunk = self.recording.find(wanted.id)
+        if chunk is None or not self.resumable or self not in chunk.users:
+            chunk = self.recording.create(wanted, self)
+        self._chunk = chunk
 
     def close_chunk(self, wanted: CloseChunk) -> str:
-        """End a chunk; return the path of where it is below the relay's directory."""
-        chunk = self._chunks.pop(wanted.id, None)
-        if chunk is None:
-            raise RemoteProtocolError(f"session {self.name}: no chunk {wanted.id}")
-        if self._chunk is chunk:
+        """End a chunk; return the path of where it will be below the relay's directory."""
+        chunk = self.recording.find(wanted.id)
+        if chunk is not None and self._chunk is chunk:
             self._chunk = None
-        steps = (*self.steps, *chunk.steps)
-        if wanted.command == CloseCommand.MOVE_TO_COMPLETED:
-            steps = (*self.steps, *self._archive(chunk, wanted.closed))
-        elif wanted.command == CloseCommand.DELETE:
-            self._delete(chunk)
-        chunk.directory.close()
-        return "/".join(steps)
+            # Without a rotation its streams go on in it: what is there is all there will be.
+            for stream in self._streams.values():
+                stream.leave(chunk)
+        return self.recording.close(wanted, self)
 
     def has_chunk(self, number: int) -> bool:
         """Return whether a chunk is not closed yet."""
-        return number in self._chunks
+        return self.recording.find(number) is not None
 
     def rotate(self, wanted: Rotate) -> None:
         """Have streams go to another chunk."""
-        directory = None
+        chunk = None
         if wanted.chunk is not None:
-            chunk = self._chunks.get(wanted.chunk)
+            chunk = self.recording.find(wanted.chunk)
             if chunk is None:
                 raise RemoteProtocolError(f"session {self.name}: no chunk {wanted.chunk}")
-            directory = chunk.directory
         streams = [(self.stream(handle), at) for handle, at in wanted.streams.items()]
         for stream, at in streams:
             if isinstance(stream, RelayStream):
-                stream.rotate(at, directory)
-            elif directory is not None:
-                stream.restart(directory)
+                stream.rotate(at, chunk)
+            elif chunk is not None:
+                stream.restart(chunk)
+            else:
+                stream.leave()
 
     def end(self) -> None:
         """The producer is gone for good."""
@@ -225,82 +254,36 @@ class RelaySession:
         """Close every file."""
         for stream in self._streams.values():
             stream.release()
-        for chunk in self._chunks.values():
-            chunk.directory.close()
-        self._chunks.clear()
-        self._directory.close()
+        self._streams.clear()
+        self.recording.leave(self)
 
-    def _place(self) -> Directory:
-        if self.minor < 11:
-            return self._directory
-        if self._chunk is None:
-            raise RemoteProtocolError(f"session {self.name}: a stream without a chunk")
-        return self._chunk.directory
+    def _open_packets(
+        self, steps: Sequence[str], wanted: AddStream, chunk: Chunk, number: int, again: bool
+    ) -> PacketStore:
+        chunk.tops.add(steps[0] if steps else wanted.name)
+        name = f"{wanted.name}_{number}" if wanted.tracefile_size else wanted.name
+        return self._stores.packets(
+            chunk.directory,
+            steps,
+            name,
+            indexed=self._indexed,
+            minor=self.minor,
+            uuid=wanted.uuid,
+            again=again,
+        )
 
-    def _opener(
-        self, steps: Sequence[str], wanted: AddStream
-    ) -> Callable[[Directory, int], PacketStore]:
-        def open_store(chunk: Directory, number: int) -> PacketStore:
-            name = f"{wanted.name}_{number}" if wanted.tracefile_size else wanted.name
-            return open_packets(
-                chunk,
-                steps,
-                name,
-                indexed=not self.wanted.snapshot and self.minor >= 4,
-                minor=self.minor,
-                resume=bool(wanted.uuid),
-            )
+    def _open_metadata(self, steps: Sequence[str], chunk: Chunk, *, resume: bool) -> MetadataStore:
+        chunk.tops.add(steps[0] if steps else METADATA)
+        return self._stores.metadata(chunk.directory, steps, resume=resume)
 
-        return open_store
-
-    def _answer(self, stream: _Stream) -> StreamAdded:
+    def _answer(self, stream: Stream) -> StreamAdded:
         if isinstance(stream, MetadataStream):
             size = stream.text_size if self.resumable else 0
-            return StreamAdded(stream.handle, 10, NO_SEQUENCE, 0, size)
+            return StreamAdded(stream.handle, Status.OK, NO_SEQUENCE, 0, size)
         last = stream.last
         if last is None:
-            return StreamAdded(stream.handle, 10)
-        return StreamAdded(stream.handle, 10, last.sequence + 1, last.discarded)
-
-    def _free(self, name: str) -> str:
-        """Return a name below the session's directory that nobody has."""
-        first, number = name, 1
-        while self._directory.exists(name):
-            number += 1
-            name = f"{first}-{number}"
-        return name
-
-    def _archive(self, chunk: Chunk, closed: int) -> tuple[str, ...]:
-        self._rotated = True
-        with self._directory.open((_ARCHIVES,)) as archives:
-            name = f"{_stamp(chunk.created)}-{_stamp(closed)}-{chunk.id}"
-            if chunk.steps:
-                with self._directory.open(chunk.steps[:-1]) as parent:
-                    parent.rename(chunk.steps[-1], archives, name)
-            else:
-                with archives.open((name,)) as target:
-                    for each in self._of_first_chunk():
-                        self._directory.rename(each, target, each)
-        return _ARCHIVES, name
-
-    def _delete(self, chunk: Chunk) -> None:
-        if chunk.steps:
-            self._directory.remove_tree(chunk.steps[-1])
-            return
-        for each in self._of_first_chunk():
-            self._directory.remove_tree(each)
-        # As with LTTng: what follows one that was never archived takes its place.
-        if self._chunk is not None and self._chunk.steps and not self._chunk.named:
-            for each in self._chunk.directory.names():
-                self._chunk.directory.rename(each, self._directory, each)
-            self._directory.remove_tree(self._chunk.steps[-1])
-            self._chunk.steps = ()
-            self._chunk.directory.become(self._directory)
-
-    def _of_first_chunk(self) -> list[str]:
-        others = {chunk.steps[0] for chunk in self._chunks.values() if chunk.steps}
-        tops = {path.split("/")[0] for path in self._traces}
-        return [each for each in self._directory.names() if each in tops - others]
+            return StreamAdded(stream.handle, Status.OK)
+        return StreamAdded(stream.handle, Status.OK, last.sequence + 1, last.discarded)
 
 
 class Sessions:
@@ -310,11 +293,17 @@ class Sessions:
     ----------
     output : Path
         Below which everything is.
+    by_session : bool
+        The session's directory has the host's in it, instead of the other way round.
+    stores : Stores
     """
 
-    def __init__(self, output: Path, *, by_session: bool = False) -> None:
+    def __init__(
+        self, output: Path, *, by_session: bool = False, stores: Stores | None = None
+    ) -> None:
         self._root = Directory.at(output)
         self._by_session = by_session
+        self._stores = stores or FileStores()
         self._sessions: dict[int, RelaySession] = {}
         self._ids = itertools.count(1)
         self._handles = itertools.count(1)
@@ -327,7 +316,7 @@ class Sessions:
         """Return a session, also one whose producer is gone, as long as somebody reads it."""
         return self._sessions.get(number)
 
-    def find_stream(self, handle: int) -> tuple[RelaySession, _Stream] | None:
+    def find_stream(self, handle: int) -> tuple[RelaySession, Stream] | None:
         """Return a stream by its handle, which is unique."""
         for session in self._sessions.values():
             stream = session.find(handle)
@@ -347,22 +336,24 @@ class Sessions:
         check_name(wanted.host, "host name")
         if minor >= 11 and not any(wanted.uuid):
             raise RemoteProtocolError(f"session {wanted.name}: without the UUID of its daemon")
+        same = [each for each in self._sessions.values() if _identity(each) == _identity_of(wanted)]
         if resume:
-            for session in self._sessions.values():
-                if (session.wanted.uuid, session.wanted.id) == (wanted.uuid, wanted.id):
+            for session in same:
+                if session.resumable and (session.name, session.host) == (wanted.name, wanted.host):
                     session.closed = False
                     return session
         if len(self._sessions) >= _MAX_SESSIONS:
             raise RemoteProtocolError(f"more than {_MAX_SESSIONS} sessions")
-        steps: tuple[str, ...] = ()
-        if minor >= 11:
-            steps = self._steps(wanted)
-            shared = resume or wanted.snapshot or self._is_shared(wanted, steps)
-            if not shared:
-                steps = self._free(steps)
-        session = RelaySession(
-            next(self._ids), wanted, minor, steps, self._root.open(steps), self._handles, resume
-        )
+        recording = self._recording(wanted, minor, same, resume)
+        try:
+            session = RelaySession(
+                next(self._ids), wanted, minor, recording, self._stores, self._handles, resume
+            )
+            recording.join(session)
+        except BaseException:
+            recording.leave(self)
+            raise
+        recording.leave(self)
         self._sessions[session.id] = session
         return session
 
@@ -387,14 +378,22 @@ class Sessions:
             return (wanted.host, *base)
         return (wanted.host, wanted.name + ("" if wanted.name_has_time else stamp))
 
-    def _is_shared(self, wanted: CreateSession, steps: tuple[str, ...]) -> bool:
-        """Return whether another connection of the same session writes there now."""
-        return any(
-            session.steps == steps
-            and (session.wanted.uuid, session.wanted.id) == (wanted.uuid, wanted.id)
-            and not session.closed
-            for session in self._sessions.values()
-        )
+    def _recording(
+        self, wanted: CreateSession, minor: int, same: Sequence[RelaySession], resume: bool
+    ) -> Recording:
+        """Return where a session writes, with us as a user for now."""
+        steps: tuple[str, ...] = ()
+        if minor >= 11:
+            steps = self._steps(wanted)
+            for session in same:
+                if session.minor >= 11 and session.wanted.created == wanted.created:
+                    session.recording.join(self)
+                    return session.recording
+            if not resume and not wanted.snapshot:
+                steps = self._free(steps)
+        recording = Recording(steps, self._root.open(steps))
+        recording.join(self)
+        return recording
 
     def _free(self, steps: tuple[str, ...]) -> tuple[str, ...]:
         with self._root.open(steps[:-1]) as parent:
@@ -405,5 +404,10 @@ class Sessions:
         return (*steps[:-1], name)
 
 
-def _stamp(seconds: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%S%z", time.localtime(seconds % (1 << 40)))
+def _identity(session: RelaySession) -> tuple[bytes, int]:
+    return _identity_of(session.wanted)
+
+
+def _identity_of(wanted: CreateSession) -> tuple[bytes, int]:
+    """Return what is the same for all connections of a session of a producer's daemon."""
+    return wanted.uuid, wanted.id

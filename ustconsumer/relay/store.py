@@ -7,13 +7,27 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from ustconsumer.abi.packet import INDEX_ENTRY, INDEX_HEADER, INDEX_MAGIC, INDEX_MAJOR
+from ustconsumer.abi.packet import (
+    CTF_MAGIC,
+    DATA_PACKET,
+    INDEX_ENTRY,
+    INDEX_HEADER,
+    INDEX_MAGIC,
+    INDEX_MAJOR,
+)
 from ustconsumer.consumer.sinks.layout import write_all
 from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.relay.names import Directory
 from ustconsumer.relay.views import Entry
 
-__all__ = ["PacketFile", "PacketStore", "open_packets"]
+__all__ = [
+    "FileStores",
+    "MetadataFile",
+    "MetadataStore",
+    "PacketFile",
+    "PacketStore",
+    "Stores",
+]
 
 _NAMES = [row.name for row in INDEX_ENTRY]
 #: Entries of version 1.0 end before the stream's instance.
@@ -26,6 +40,8 @@ class PacketStore(Protocol):
 
     #: packets in its index
     count: int
+    #: bytes of whole packets
+    size: int
 
     def begin(self, size: int) -> int:
         """Make room for a packet of so many bytes; return its offset."""
@@ -58,6 +74,45 @@ class PacketStore(Protocol):
         """Nothing more comes."""
 
 
+class MetadataStore(Protocol):
+    """The metadata of one trace in one chunk."""
+
+    def size(self) -> int:
+        """Return how many bytes there are."""
+
+    def write(self, data: bytes, at: int) -> None:
+        """Put bytes at a place."""
+
+    def read(self, at: int, size: int) -> bytes:
+        """Return bytes from a place on, fewer at the end."""
+
+    def cut(self, size: int) -> None:
+        """Keep so many bytes."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class Stores(Protocol):
+    """Where the streams of a trace go."""
+
+    def packets(
+        self,
+        chunk: Directory,
+        path: Sequence[str],
+        name: str,
+        *,
+        indexed: bool,
+        minor: int,
+        uuid: bytes = b"",
+        again: bool = False,
+    ) -> PacketStore:
+        """Open a stream in a chunk; see `FileStores.packets`."""
+
+    def metadata(self, chunk: Directory, path: Sequence[str], *, resume: bool) -> MetadataStore:
+        """Open a trace's metadata in a chunk; ``resume``: it may be there."""
+
+
 class PacketFile:
     """Data and index file.
 
@@ -71,8 +126,14 @@ class PacketFile:
         Of the index file; None: there is none.
     minor : int
         Version of the index, 0 or 1.
-    resume : bool
-        The files may be there: go on behind the last packet in the index.
+    uuid : bytes
+        The files may be there, if they are of this trace: go on behind the last packet in the
+        index. Empty: they must not be there.
+
+    Raises
+    ------
+    OSError, RemoteProtocolError
+        They cannot be made, or continued.
     """
 
     def __init__(
@@ -82,10 +143,10 @@ class PacketFile:
         index: Directory | None,
         *,
         minor: int = 1,
-        resume: bool = False,
+        uuid: bytes = b"",
     ) -> None:
         self.count = 0
-        self._end = 0
+        self.size = 0
         self._at = 0
         self._entry_size = INDEX_ENTRY.size if minor else _OLD_SIZE
         self._header = INDEX_HEADER.pack(
@@ -97,24 +158,21 @@ class PacketFile:
             }
         )
         self._index_fd = -1
-        self._data_fd = directory.open_file(name, new=not resume)
+        self._data_fd = directory.open_file(name, new=not uuid)
         try:
             if index is not None:
-                self._index_fd = index.open_file(f"{name}.idx", new=not resume)
-                self._resume()
+                self._index_fd = index.open_file(f"{name}.idx", new=not uuid)
+                self._resume(uuid)
+            elif os.fstat(self._data_fd).st_size:
+                raise RemoteProtocolError(f"{name} is there, without an index")
         except BaseException:
             self.close()
             raise
 
-    @property
-    def size(self) -> int:
-        """Bytes of whole packets."""
-        return self._end
-
     def begin(self, size: int) -> int:
         """Return where the packet begins: behind the last one."""
-        self._at = self._end
-        return self._end
+        self._at = self.size
+        return self.size
 
     def write(self, data: bytes) -> None:
         """Write a part of the packet."""
@@ -126,16 +184,17 @@ class PacketFile:
         while padding > 0:
             self.write(_ZEROS[: min(padding, len(_ZEROS))])
             padding -= len(_ZEROS)
-        self._end = self._at
+        self.size = self._at
 
     def abort(self) -> None:
-        """Cut off what was written of the packet."""
-        os.ftruncate(self._data_fd, self._end)
+        """Cut off what was written of the packet, if the file is still open."""
+        if self._data_fd >= 0:
+            os.ftruncate(self._data_fd, self.size)
 
     def cut(self) -> None:
         """Cut off what is behind the last packet in the index."""
         last = self.last()
-        self._end = 0 if last is None else last.offset + last.packet_size // 8
+        self.size = 0 if last is None else last.offset + last.packet_size // 8
         self.abort()
 
     def index(self, entry: Entry) -> None:
@@ -166,7 +225,7 @@ class PacketFile:
                 os.close(fd)
         self._data_fd = self._index_fd = -1
 
-    def _resume(self) -> None:
+    def _resume(self, uuid: bytes) -> None:
         """Find the end of what is complete: a packet is when its index entry is."""
         size = os.fstat(self._index_fd).st_size
         head = os.pread(self._index_fd, len(self._header), 0)
@@ -176,42 +235,110 @@ class PacketFile:
             raise RemoteProtocolError("the index that is there is another one")
         else:
             self.count = (size - len(head)) // self._entry_size
-        os.ftruncate(self._index_fd, len(self._header) + self.count * self._entry_size)
         last = self.last()
-        if last is not None:
-            self._end = last.offset + last.packet_size // 8
-        if os.fstat(self._data_fd).st_size < self._end:
+        end = 0 if last is None else last.offset + last.packet_size // 8
+        if os.fstat(self._data_fd).st_size < end:
             raise RemoteProtocolError("the data that is there is shorter than its index says")
-        os.ftruncate(self._data_fd, self._end)
+        if self.count:
+            first = self.read(0, DATA_PACKET.size).ljust(DATA_PACKET.size, b"\0")
+            known = DATA_PACKET.get_all(first)
+            if known["magic"] != CTF_MAGIC or known["uuid"] != uuid:
+                raise RemoteProtocolError("the data that is there is of another trace")
+        # Nothing is cut off before all of it is known to be the producer's.
+        os.ftruncate(self._index_fd, len(self._header) + self.count * self._entry_size)
+        os.ftruncate(self._data_fd, end)
+        self.size = end
 
 
-def open_packets(
-    chunk: Directory,
-    path: Sequence[str],
-    name: str,
-    *,
-    indexed: bool,
-    minor: int,
-    resume: bool = False,
-) -> PacketFile:
-    """Open the files of a stream in a chunk.
+class MetadataFile:
+    """A file ``metadata``.
 
     Parameters
     ----------
-    path : sequence of str
-        Of the trace below the chunk.
-    indexed : bool
-        There is an index.
-    minor : int
-        Version of the producer's protocol.
-
-    Raises
-    ------
-    OSError, RemoteProtocolError
-        They cannot be made, or continued.
+    directory : Directory
+        Of the trace.
+    resume : bool
+        It may be there.
     """
-    with chunk.open(path) as directory:
-        if not indexed:
-            return PacketFile(directory, name, None, resume=resume)
-        with directory.open(("index",)) as index:
-            return PacketFile(directory, name, index, minor=int(minor >= 8), resume=resume)
+
+    def __init__(self, directory: Directory, *, resume: bool = False) -> None:
+        self._fd = directory.open_file("metadata", new=not resume)
+
+    def size(self) -> int:
+        """Return the file's size."""
+        return os.fstat(self._fd).st_size
+
+    def write(self, data: bytes, at: int) -> None:
+        """Write to a place in it."""
+        write_all(self._fd, data, at)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Read from a place in it."""
+        return os.pread(self._fd, size, at)
+
+    def cut(self, size: int) -> None:
+        """Cut it off, if it is still open."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, size)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+class FileStores:
+    """Files in LTTng's layout."""
+
+    def packets(
+        self,
+        chunk: Directory,
+        path: Sequence[str],
+        name: str,
+        *,
+        indexed: bool,
+        minor: int,
+        uuid: bytes = b"",
+        again: bool = False,
+    ) -> PacketFile:
+        """Open the files of a stream in a chunk.
+
+        Parameters
+        ----------
+        path : sequence of str
+            Of the trace below the chunk.
+        indexed : bool
+            There is an index.
+        minor : int
+            Version of the producer's protocol.
+        uuid : bytes
+            See `PacketFile`.
+        again : bool
+            What is there goes first.
+
+        Raises
+        ------
+        OSError, RemoteProtocolError
+            They cannot be made, or continued.
+        """
+        with chunk.open(path) as directory:
+            if again:
+                directory.unlink(name)
+            if not indexed:
+                return PacketFile(directory, name, None, uuid=uuid)
+            with directory.open(("index",)) as index:
+                if again:
+                    index.unlink(f"{name}.idx")
+                return PacketFile(directory, name, index, minor=int(minor >= 8), uuid=uuid)
+
+    def metadata(self, chunk: Directory, path: Sequence[str], *, resume: bool) -> MetadataFile:
+        """Open the file in a chunk.
+
+        Raises
+        ------
+        OSError
+            It cannot be made, or is there and should not be.
+        """
+        with chunk.open(path) as directory:
+            return MetadataFile(directory, resume=resume)

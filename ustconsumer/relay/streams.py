@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from ustconsumer.abi.packet import CTF_MAGIC, DATA_PACKET, METADATA_PACKET
-from ustconsumer.consumer.sinks.layout import write_all
-from ustconsumer.ctf.packets import PACKET_SIZE, metadata_text
-from ustconsumer.errors import DecodeError, RemoteProtocolError
+from ustconsumer.abi.packet import CTF_MAGIC, DATA_PACKET
+from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol.relay import NO_SEQUENCE, DataHeader, Index
-from ustconsumer.relay.names import Directory
+from ustconsumer.relay.chunks import Chunk
 from ustconsumer.relay.store import PacketStore
 from ustconsumer.relay.views import Entry
 
-__all__ = ["Incoming", "MetadataStream", "RelayStream"]
+__all__ = ["Incoming", "RelayStream"]
 
 #: Packets without their index, or indexes without their packet: more is no producer.
 _MAX_UNMATCHED = 4096
-#: Bytes of the metadata of one trace.
-_MAX_METADATA = 256 << 20
+_MAX_TURNS = 2
+#: Bytes of padding of a packet: what fills a page, and more.
+_MAX_PADDING = 1 << 20
 
-_Opener = Callable[[Directory, int], PacketStore]
+_Opener = Callable[[Chunk, int, bool], PacketStore]
 
 
 class _Whole:
@@ -44,12 +42,15 @@ class RelayStream:
     handle, trace_id : int
     name, path : str
     open_store : callable
-        Opens its files in a chunk's directory, the so-manieth of a tracefile rotation.
-    chunk : Directory
+        Opens its files in a chunk, the so-manieth of a tracefile rotation; True: in the place of
+        one that was there before.
+    chunk : Chunk
     indexed : bool
         Its packets come with indexes.
     tracefile_size, tracefile_count : int
         See ``ADD_STREAM``; 0: no limit.
+    keep : int
+        So many files before the newest one can still be read.
     """
 
     is_metadata = False
@@ -61,11 +62,12 @@ class RelayStream:
         name: str,
         path: str,
         open_store: _Opener,
-        chunk: Directory,
+        chunk: Chunk,
         *,
         indexed: bool = True,
         tracefile_size: int = 0,
         tracefile_count: int = 0,
+        keep: int = 0,
     ) -> None:
         self.handle = handle
         self.trace_id = trace_id
@@ -77,16 +79,23 @@ class RelayStream:
         self.beacon: int | None = None
         #: a packet of an earlier one is nobody's any more
         self.generation = 0
+        self._incoming = False
         self._open = open_store
         self._chunk = chunk
         self._indexed = indexed
         self._file_size = tracefile_size
         self._file_count = tracefile_count
         self._file = 0
-        self._packets = open_store(chunk, 0)
-        #: packets in files before this one
-        self._base = 0
+        self._packets = open_store(chunk, 0, False)
+        chunk.join(self)
+        self._keep = keep
+        #: files before this one: somebody reads them, or packets in them wait for their index
         self._retired: list[PacketStore] = []
+        #: packets in files before those
+        self._gone = 0
+        self.last = self._packets.last()
+        #: packet sequence number behind the last packet that is whole
+        self._after = 0 if self.last is None else self.last.sequence + 1
         self._whole: dict[int, _Whole] = {}
         self._indexes: dict[int, Index] = {}
         #: net sequence number of the next packet, and of the next pair; LTTng's snapshots begin
@@ -97,7 +106,8 @@ class RelayStream:
         self._closing = False
         #: packet sequence number minus net sequence number, as far as is known
         self._shift = 0
-        self._turns: list[tuple[int, Directory | None]] = []
+        self._turns: list[tuple[int, Chunk | None]] = []
+        self._released = False
 
     # -- what viewers see -----------------------------------------------------------
 
@@ -108,19 +118,30 @@ class RelayStream:
 
     @property
     def first(self) -> int:
-        return self._base
+        return self.count if self._released else self._gone
 
     @property
     def count(self) -> int:
-        return self._base + self._packets.count
+        return self._gone + sum(packets.count for packets in (*self._retired, self._packets))
 
     def entry(self, number: int) -> Entry:
-        return self._packets.entry(number - self._base)
+        packets, place = self._find(number)
+        return packets.entry(place)
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        entry = self.entry(number)
+        packets, place = self._find(number)
+        entry = packets.entry(place)
         left = entry.packet_size // 8 - offset
-        return self._packets.read(entry.offset + offset, max(0, min(size, left)))
+        return packets.read(entry.offset + offset, max(0, min(size, left)))
+
+    def _find(self, number: int) -> tuple[PacketStore, int]:
+        """Return which file has a packet, and its place there."""
+        place = number - self._gone
+        for packets in (*self._retired, self._packets):
+            if 0 <= place < packets.count:
+                return packets, place
+            place -= packets.count
+        raise IndexError(number)
 
     @property
     def metadata_size(self) -> int:
@@ -130,11 +151,6 @@ class RelayStream:
         return b""
 
     # -- what the producer says -------------------------------------------------------
-
-    @property
-    def last(self) -> Entry | None:
-        """The newest entry of its index."""
-        return self._packets.last()
 
     def begin(self, header: DataHeader, head: bytes) -> Incoming:
         """Take the beginning of a packet.
@@ -150,19 +166,22 @@ class RelayStream:
         RemoteProtocolError
             It is not the next one, or there is no place for it.
         """
+        if self.closed:
+            raise RemoteProtocolError(f"{self}: packet {header.net} behind its end")
+        if self._incoming:
+            raise RemoteProtocolError(f"{self}: a packet within a packet")
         if self._next_data is None:
             self._next = self._next_data = header.net
-        if header.net != self._next_data or self.closed:
-            raise RemoteProtocolError(
-                f"stream {self.path}/{self.name}: packet {header.net} instead of {self._next_data}"
-            )
+        if header.net != self._next_data:
+            raise RemoteProtocolError(f"{self}: packet {header.net} instead of {self._next_data}")
         if len(self._whole) >= _MAX_UNMATCHED:
-            raise RemoteProtocolError(
-                f"stream {self.path}/{self.name}: {len(self._whole)} packets without an index"
-            )
+            raise RemoteProtocolError(f"{self}: {len(self._whole)} packets without an index")
         self._turn(self._sequence_of(header, head))
+        if header.padding > _MAX_PADDING:
+            raise RemoteProtocolError(f"{self}: a packet with {header.padding} bytes of padding")
         size = header.size + header.padding
-        self._turn_file(size)
+        self._turn_file(header.size)
+        self._incoming = True
         return Incoming(self, header, self._packets, self._packets.begin(size))
 
     def add_index(self, index: Index) -> None:
@@ -173,13 +192,9 @@ class RelayStream:
                 self.beacon = index.end
             return
         if index.net < self._next or index.net in self._indexes:
-            raise RemoteProtocolError(
-                f"stream {self.path}/{self.name}: another index of packet {index.net}"
-            )
+            raise RemoteProtocolError(f"{self}: another index of packet {index.net}")
         if len(self._indexes) >= _MAX_UNMATCHED:
-            raise RemoteProtocolError(
-                f"stream {self.path}/{self.name}: {len(self._indexes)} indexes without a packet"
-            )
+            raise RemoteProtocolError(f"{self}: {len(self._indexes)} indexes without a packet")
         self.beacon = None
         self._indexes[index.net] = index
         self._pair()
@@ -188,14 +203,14 @@ class RelayStream:
         """Return whether something up to a net sequence number has not arrived."""
         return net != NO_SEQUENCE and (self._next_data is None or net >= self._next)
 
-    def rotate(self, at: int, chunk: Directory | None) -> None:
+    def rotate(self, at: int, chunk: Chunk | None) -> None:
         """Write packets from a packet sequence number on to another chunk, or to none."""
-        if len(self._turns) >= 2:
-            raise RemoteProtocolError(f"stream {self.path}/{self.name}: a third rotation")
+        if len(self._turns) >= _MAX_TURNS:
+            raise RemoteProtocolError(f"{self}: a third rotation")
+        if chunk is not None:
+            chunk.join(self)
         self._turns.append((at, chunk))
-        last = self.last
-        if chunk is None or (last is not None and last.sequence + 1 >= at) or at == 0:
-            self._turn(at)
+        self._turn_behind()
 
     def close(self, last: int) -> None:
         """End behind a packet."""
@@ -205,10 +220,22 @@ class RelayStream:
     def end(self) -> None:
         """End now: the producer is gone."""
         self.closed = True
-        self._turns.clear()
+        self._leave_all()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether packets are missing of which it has the index."""
+        return bool(self._indexes)
+
+    def leave(self, chunk: Chunk) -> None:
+        """Need a chunk no more, unless packets are to come that belong there."""
+        if self._chunk is chunk and not self._turns:
+            chunk.leave(self)
 
     def release(self) -> None:
-        """Close the files."""
+        """Close the files: nothing can be had any more."""
+        self.end()
+        self._released = True
         for packets in (*self._retired, self._packets):
             packets.close()
         self._retired.clear()
@@ -217,14 +244,21 @@ class RelayStream:
         """Begin again behind the last packet that is whole: the producer is back."""
         self.generation += 1
         self._packets.cut()
+        self.last = self._packets.last() or self.last
         self._whole.clear()
         self._indexes.clear()
         self._next, self._next_data = 0, None
-        self._closing = self.closed = False
-        self._turns.clear()
+        self._incoming = self._closing = self.closed = False
+        self._leave_all()
+        self._chunk.join(self)
+
+    def aborted(self) -> None:
+        """A packet will never be whole; see `Incoming`."""
+        self._incoming = False
 
     def stored(self, header: DataHeader, packets: PacketStore, offset: int) -> None:
         """A packet is whole; see `Incoming`."""
+        self._incoming = False
         self._next_data = header.net + 1
         size = header.size + header.padding
         if not self._indexed:
@@ -234,39 +268,47 @@ class RelayStream:
         self._whole[header.net] = _Whole(packets, offset, size)
         self._pair()
 
+    def __str__(self) -> str:
+        return f"stream {self.path}/{self.name}"
+
     def _pair(self) -> None:
         while self._next in self._whole and self._next in self._indexes:
             whole, index = self._whole.pop(self._next), self._indexes.pop(self._next)
             if index.packet_size != whole.size * 8 or index.content_size > index.packet_size:
                 raise RemoteProtocolError(
-                    f"stream {self.path}/{self.name}: packet {self._next} has {whole.size} bytes, "
+                    f"{self}: packet {self._next} has {whole.size} bytes, "
                     f"its index says {index.packet_size} bits"
                 )
-            whole.packets.index(
-                Entry(
-                    whole.offset,
-                    index.packet_size,
-                    index.content_size,
-                    index.begin,
-                    index.end,
-                    index.discarded,
-                    index.class_id,
-                    _known(index.instance),
-                    _known(index.sequence),
-                )
+            self.last = Entry(
+                whole.offset,
+                index.packet_size,
+                index.content_size,
+                index.begin,
+                index.end,
+                index.discarded,
+                index.class_id,
+                _known(index.instance),
+                _known(index.sequence),
             )
+            whole.packets.index(self.last)
             if index.sequence != NO_SEQUENCE:
                 self._shift = index.sequence - index.net
+                self._after = index.sequence + 1
             self._next += 1
-        for packets in self._retired[:]:
-            if not any(whole.packets is packets for whole in self._whole.values()):
-                packets.close()
-                self._retired.remove(packets)
+        self._turn_behind()
+        self._retire()
         self._check_closed()
 
     def _check_closed(self) -> None:
         if self._closing and not self.is_pending(self._last_net):
-            self.closed = True
+            self.end()
+
+    def _leave_all(self) -> None:
+        self._chunk.leave(self)
+        for _, chunk in self._turns:
+            if chunk is not None:
+                chunk.leave(self)
+        self._turns.clear()
 
     def _sequence_of(self, header: DataHeader, head: bytes) -> int:
         """Return a packet's sequence number, which its index will say."""
@@ -279,23 +321,40 @@ class RelayStream:
         """Change the chunk if the time has come for a packet of this number."""
         while self._turns and sequence >= self._turns[0][0]:
             _, chunk = self._turns.pop(0)
+            before = self._chunk
             if chunk is not None:
-                self._chunk = chunk
-                self._file = 0
-                self._replace(self._open(chunk, 0))
+                self._replace(self._open(chunk, 0, False))
+                self._chunk, self._file = chunk, 0
+            if before is not chunk:
+                before.leave(self)
+
+    def _turn_behind(self) -> None:
+        """Change the chunk if everything that belongs to the one before has come."""
+        if not self._whole and not self._incoming:
+            self._turn(self._after)
 
     def _turn_file(self, size: int) -> None:
         """Change the file if a packet would make it too large."""
-        used = getattr(self._packets, "size", 0)
+        used = self._packets.size
         if self._file_size and used and used + size > self._file_size:
             self._file += 1
             number = self._file % self._file_count if self._file_count else self._file
-            self._replace(self._open(self._chunk, number))
+            self._replace(self._open(self._chunk, number, number < self._file))
 
     def _replace(self, packets: PacketStore) -> None:
-        self._base += self._packets.count
         self._retired.append(self._packets)
         self._packets = packets
+        self._retire()
+
+    def _retire(self) -> None:
+        """Close files that nobody reads, the oldest first."""
+        while len(self._retired) > self._keep:
+            packets = self._retired[0]
+            if any(whole.packets is packets for whole in self._whole.values()):
+                break
+            packets.close()
+            self._gone += packets.count
+            del self._retired[0]
 
 
 class Incoming:
@@ -326,123 +385,8 @@ class Incoming:
     def abort(self) -> None:
         """It will never be."""
         if self._generation == self._stream.generation:
+            self._stream.aborted()
             self._packets.abort()
-
-
-class MetadataStream:
-    """A trace's metadata."""
-
-    is_metadata = True
-    name = "metadata"
-    beacon: int | None = None
-    class_id = 0
-    first = 0
-    count = 0
-    busy = False
-
-    def __init__(
-        self,
-        handle: int,
-        trace_id: int,
-        path: str,
-        steps: Sequence[str],
-        chunk: Directory,
-        *,
-        resume: bytes = b"",
-    ) -> None:
-        self.handle = handle
-        self.trace_id = trace_id
-        self.path = path
-        self.published = False
-        self.closed = False
-        self._steps = steps
-        #: what viewers get, the text once
-        self._packets = bytearray()
-        #: bytes of the file, and of those that viewers know already
-        self._size = 0
-        self._fd = -1
-        self._open(chunk, resume)
-
-    @property
-    def text_size(self) -> int:
-        """Bytes of text in what there is.
-
-        Raises
-        ------
-        RemoteProtocolError
-            It is no metadata.
-        """
-        try:
-            return len(metadata_text(bytes(self._packets))) if self._packets else 0
-        except DecodeError:
-            raise RemoteProtocolError(f"{self.path}: its metadata makes no sense") from None
-
-    @property
-    def metadata_size(self) -> int:
-        return len(self._packets)
-
-    def read_metadata(self, position: int) -> bytes:
-        return bytes(self._packets[position:])
-
-    def entry(self, number: int) -> Entry:
-        raise IndexError(number)
-
-    def read(self, number: int, offset: int, size: int) -> bytes:
-        return b""
-
-    def append(self, packets: bytes, padding: int) -> None:
-        """Take metadata packets."""
-        if self._size + len(packets) + padding > _MAX_METADATA:
-            raise RemoteProtocolError(f"metadata of {self.path}: more than {_MAX_METADATA} bytes")
-        raw = packets + bytes(padding)
-        write_all(self._fd, raw, self._size)
-        before, self._size = self._size, self._size + len(raw)
-        # After a rotation or a reset the same comes again.
-        if self._size > len(self._packets):
-            self._packets += raw[max(0, len(self._packets) - before) :]
-
-    def restart(self, chunk: Directory | None = None) -> None:
-        """Begin the file again, here or in another chunk; viewers know what they know."""
-        self._size = 0
-        if chunk is not None:
-            self._open(chunk, b"")
-        else:
-            os.ftruncate(self._fd, 0)
-
-    def close(self, last: int) -> None:
-        self.closed = True
-
-    def end(self) -> None:
-        self.closed = True
-
-    def reopen(self) -> None:
-        """The producer is back and goes on behind the text that is there."""
-        self.closed = False
-
-    def release(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _open(self, chunk: Directory, resume: bytes) -> None:
-        with chunk.open(self._steps) as directory:
-            fd = directory.open_file("metadata", new=not resume)
-        self.release()
-        self._fd = fd
-        if resume:
-            self._continue(resume)
-
-    def _continue(self, uuid: bytes) -> None:
-        """Go on behind the text that is there, if it is of this trace."""
-        size = min(os.fstat(self._fd).st_size, _MAX_METADATA)
-        raw = os.pread(self._fd, size, 0)
-        if raw and (len(raw) < METADATA_PACKET.size or METADATA_PACKET.get(raw, 0, "uuid") != uuid):
-            raise RemoteProtocolError(f"{self.path}: there is another trace")
-        # The last packet may be torn: whole ones only.
-        raw = raw[: len(raw) // PACKET_SIZE * PACKET_SIZE]
-        os.ftruncate(self._fd, len(raw))
-        self._size = len(raw)
-        self._packets = bytearray(raw)
 
 
 def _known(value: int) -> int:
