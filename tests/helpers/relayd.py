@@ -79,10 +79,14 @@ class Relayd:
                 env={**os.environ, "HOME": str(self.output), "LTTNG_HOME": str(self.output)},
                 start_new_session=True,
             )
-        if self.kind == "lttng":
-            self._wait_for_ports()
-        else:
-            self._read_ports()
+        try:
+            if self.kind == "lttng":
+                self._wait_for_ports()
+            else:
+                self._read_ports()
+        except BaseException:
+            self.kill()
+            raise
 
     def viewer_url(self, session: str) -> str:
         """What a live viewer is told."""
