@@ -33,11 +33,13 @@ _LOOK = 0.2
 class _Announced:
     """A stream, or a trace's metadata, that the relay knows.
 
-    ``sent``: packets of a stream, bytes of a text.
+    ``sent``: packets of a stream, bytes of a text. ``following``: packets with a smaller
+    sequence number are there, from an earlier connection.
     """
 
     handle: int
     sent: int = 0
+    following: int = 0
 
 
 class Delivery:
@@ -160,10 +162,9 @@ class Delivery:
             *(link.add_stream(name, trace.path, trace.uuid) for name in names)
         )
         for flow, answer in zip(new, added, strict=False):
-            self._streams[flow] = _Announced(answer.handle)
+            announced = self._streams[flow] = _Announced(answer.handle)
             if answer.next_sequence != NO_SEQUENCE:
-                with self._traffic.lock:
-                    self._traffic.arrived(flow.known(answer.next_sequence))
+                announced.following = answer.next_sequence
         if trace.id not in self._texts:
             self._texts[trace.id] = _Announced(added[-1].handle, added[-1].text_size)
         await link.publish()
@@ -183,7 +184,8 @@ class Delivery:
         link, stream = self._link, flow.stream
         for packet in packets:
             with self._traffic.lock:
-                # The relay may have turned out to have it.
+                # Those that it has may be read long after it said so.
+                self._traffic.arrived(flow.known(announced.following))
                 if not flow.waiting or flow.waiting[0] is not packet:
                     continue
                 flow.sent.append(flow.waiting.popleft())
