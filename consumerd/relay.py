@@ -19,6 +19,7 @@ from ustconsumer.limits import raise_descriptor_limit
 from ustconsumer.paths import traces_dir
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT, LIVE_PORT
 from ustconsumer.relay.dial import read_token
+from ustconsumer.relay.packed import ZstdStores
 from ustconsumer.relay.serve import Policy, serve
 from ustconsumer.relay.server import Relay
 from ustconsumer.relay.sessions import Sessions
@@ -63,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--group-output-by-session",
         action="store_true",
         help="SESSION/HOST-DATE instead of HOST/SESSION-DATE",
+    )
+    parser.add_argument(
+        "--zstd",
+        type=_level,
+        nargs="?",
+        const=3,
+        default=0,
+        metavar="LEVEL",
+        help="compress the files, 1 to 22 (default: 3); for the way here: producers say net+zstd",
     )
     parser.add_argument("-x", "--disallow-clear", action="store_true", help="refuse `clear`")
     add = parser.add_argument_group("who may connect").add_argument
@@ -121,7 +131,8 @@ def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
 async def _serve(
     arguments: argparse.Namespace, output: Path, producers: Policy, viewers: Policy
 ) -> None:
-    sessions = Sessions(output, by_session=arguments.group_output_by_session)
+    stores = ZstdStores(arguments.zstd) if arguments.zstd else None
+    sessions = Sessions(output, by_session=arguments.group_output_by_session, stores=stores)
     relay = Relay(sessions, allow_clear=not arguments.disallow_clear)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,6 +147,13 @@ async def _serve(
     for server in (control, data, live):
         await server.wait_closed()
     sessions.close()
+
+
+def _level(text: str) -> int:
+    level = int(text)
+    if not 1 <= level <= 22:
+        raise ValueError
+    return level
 
 
 def _place(address: tuple[str, int | None], default: int) -> tuple[str, int]:

@@ -13,6 +13,8 @@ from helpers.apps import Apps
 from helpers.lttng import Lttng, lttng_sessiond
 from helpers.relayd import Relayd, relayd
 
+from ustconsumer.client.unpack import unpack
+
 Run = Callable[[], None]
 
 _EVENTS = 100
@@ -120,10 +122,14 @@ def record(relay: Relayd, scenario: str, flood: Path) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_ours_has_what_lttngs_has(apps: Apps, tmp_path: Path, scenario: str) -> None:
-    made = []
-    for kind in ("ours", "lttng"):
-        with relayd(kind, tmp_path / kind) as relay:
+    made = {}
+    for name, kind, *options in (("ours",) * 2, ("packed", "ours", "--zstd=1"), ("lttng",) * 2):
+        with relayd(kind, tmp_path / name, *options) as relay:
             record(relay, scenario, apps.flood)
-        made.append((tree(relay.output), ticks(relay.output)))
-    assert made[0] == made[1]
-    assert made[0][1]
+        output = relay.output
+        if options:
+            assert all(path.suffix == ".zst" for path in output.rglob("*") if path.is_file())
+            output = Path(unpack(output).path)
+        made[name] = tree(output), ticks(output)
+    assert made["ours"] == made["packed"] == made["lttng"]
+    assert made["ours"][1]
