@@ -94,6 +94,8 @@ class RelayLink:
         The relay is one of ours: it knows what it has.
     path : str
         Directory of the session below the relay's, where it is said.
+    created : int
+        When the session was created, as the relay was told.
     """
 
     def __init__(self, url: RelayUrl, control: Wire) -> None:
@@ -101,6 +103,7 @@ class RelayLink:
         self.minor = 0
         self.resumable = False
         self.path = ""
+        self.created = 0
         self._control = control
         self._data: Wire | None = None
         self._directory = ""
@@ -291,14 +294,15 @@ class RelayLink:
         created, base, uuid = identity.created, url.path, identity.uuid
         name, has_time = identity.name, identity.has_time
         if identity.again and not self.resumable:
-            # It would write over what it has of us.
-            created = max(int(time.time()), created + identity.again)
+            # It would write over what it has of us: a time that no connection had before.
+            created = max(int(time.time()), created + 1)
             stamp = time.strftime("-%Y%m%d-%H%M%S", time.localtime(created))
             base = base and base + stamp
             has_time = False
             uuid = bytes([uuid[0] ^ identity.again & 0xFF, *uuid[1:]])
         date = time.strftime("-%Y%m%d-%H%M%S", time.localtime(created))
         self._directory = f"{identity.host}/{base or name + ('' if has_time else date)}"
+        self.created = created
         session = relay.CreateSession(
             name=name,
             host=identity.host,

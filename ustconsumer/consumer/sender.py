@@ -199,7 +199,9 @@ class Sender:
                 delay = min(2 * delay, _MAX_RETRY)
                 continue
             delay = _RETRY
-            self._identity = self._identity._replace(again=self._identity.again + 1)
+            self._identity = self._identity._replace(
+                again=self._identity.again + 1, created=link.created
+            )
             self.place = link.path
             try:
                 self._found()
