@@ -97,9 +97,10 @@ def listed(relay: Relayd) -> list[tuple[int, int, int, int, str, str]]:
         peer.close()
 
 
-@pytest.fixture(params=["ours", "lttng"])
+@pytest.fixture(params=["ours", "ours --zstd", "lttng"])
 def relay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Relayd]:
-    with relayd(request.param, tmp_path / "relay") as running:
+    kind, *options = request.param.split()
+    with relayd(kind, tmp_path / "relay", *options) as running:
         yield running
 
 
