@@ -112,6 +112,7 @@ class Producer:
         live_us: int = 0,
         snapshot: bool = False,
         chunk: bool = True,
+        same: Producer | None = None,
     ) -> None:
         self.minor = minor
         self._ports = ports
@@ -128,6 +129,9 @@ class Producer:
                 uuid=uuid4().bytes,
                 created=int(time.time()),
             )
+            if same is not None:
+                # Another connection of its session.
+                self.wanted = same.wanted
             self.session, self.path = self.create(self.wanted)
             if chunk and minor >= 11:
                 begin = relay.create_chunk(relay.CreateChunk(0, self.wanted.created))
