@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from helpers.rundir import Rundir
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "lttng", "lttng-sessiond", "babeltrace2")
 
+_CERTIFICATES = Path(__file__).resolve().parent.parent / "helpers" / "certificates"
 #: Nobody listens there, and nobody is asked before a session has an event.
 NOBODY = "127.0.0.1:1:2"
 #: Both say the same, and do the same: nothing.
@@ -150,6 +152,42 @@ def test_record_to_both(
         (written,) = (path.parent for path in output.rglob("metadata"))
         for name in names:
             assert (written / name).read_bytes() == (sent / name).read_bytes(), name
+
+
+def test_tls_zstd_and_a_secret(rundir: Rundir, apps: Apps, tmp_path: Path) -> None:
+    secret = rundir.home / "secret"
+    secret.write_text("between us\n")
+    secret.chmod(0o600)
+    os.chown(secret, rundir.user.uid, rundir.user.gid)
+    # Readable for the user of the test.
+    authority = rundir.home / "ca.pem"
+    authority.write_bytes((_CERTIFICATES / "ca.pem").read_bytes())
+    options = ("--tls-cert", str(_CERTIFICATES / "relay.pem"), "--token-file", str(secret))
+    with relayd("ours", tmp_path / "relay", *options) as relay:
+        plain = relay.url.removeprefix("net://")
+        url = f"net+tls+zstd://{plain}"
+        trusted = (f"--token-file={secret}", f"--ca-file={authority}")
+        drtrace(rundir, "record", "--to", url, "--strict", *trusted, str(apps.flood), "1000")
+        try:
+            drtrace(rundir, "create", "snap", "--snapshot", "--set-url", url, *trusted)
+            drtrace(rundir, "enable-event", "flood:tick")
+            drtrace(rundir, "start")
+            assert rundir.run([apps.flood, "10"]).returncode == 0
+            drtrace(rundir, "snapshot", "record")
+            drtrace(rundir, "destroy")
+        finally:
+            end_registry(rundir)
+        assert [len(babeltrace2_text(trace).lines) for trace in traces(relay)] == [1000, 10]
+        for refused in (
+            ("--to", f"net+tls://{plain}", trusted[0]),
+            ("--to", f"net+tls://{plain}", trusted[1]),
+            ("--to", relay.url, trusted[0]),
+        ):
+            result = rundir.drtrace("record", *refused, "--strict", apps.flood, "10")
+            assert result.returncode == 3, refused
+            assert "0 packets sent, 10 events discarded" in result.stdout
+            assert "relay " in result.stderr
+        assert len(traces(relay)) == 2
 
 
 def test_verbs(rundir: Rundir, apps: Apps, relay: Relayd) -> None:

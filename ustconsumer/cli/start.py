@@ -7,7 +7,6 @@ import argparse
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.client.reach import why_unreachable
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -24,8 +23,11 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         session = registry.session(current.choose(named, context.rundir))
         warnings = session.start()
         destination = session.info().destination
-        if destination.url and (problem := why_unreachable(destination)):
-            warnings.append(f"{problem}: events wait in the buffers, then they are discarded")
+        if destination.url:
+            from ustconsumer.client.reach import why_unreachable
+
+            if problem := why_unreachable(destination):
+                warnings.append(f"{problem}: events wait in the buffers, then they are discarded")
         for line in warnings:
             context.warn(line)
         context.say(f"Tracing started for session {session.name}")

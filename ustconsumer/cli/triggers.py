@@ -16,7 +16,6 @@ from ustconsumer.protocol.control import (
     TriggerAction,
     TriggerInfo,
 )
-from ustconsumer.protocol.destinations import is_relay_url
 
 __all__ = ["Option", "Wanted", "describe", "trigger_of"]
 
@@ -249,7 +248,8 @@ def _action(action: TriggerAction) -> str:
         parts = [f"{action.kind} session `{action.session}`"]
     output = action.output
     if output is not None:
-        word = "url" if is_relay_url(output.path) else "path"
+        # The other places are absolute paths.
+        word = "path" if output.path.startswith("/") else "url"
         parts += [f"{word}: {output.path}"] if output.path else []
         parts += [f"name: {output.name}"] if output.name else []
         parts += [f"max size: {output.max_size}"] if output.max_size else []

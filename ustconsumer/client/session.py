@@ -37,7 +37,6 @@ from ustconsumer.protocol.control import (
     StopSession,
     TraceDescription,
 )
-from ustconsumer.protocol.destinations import is_relay_url
 
 if TYPE_CHECKING:
     from ustconsumer.consumer.observer import Mappings
@@ -347,6 +346,8 @@ def _output(
     path: str | os.PathLike[str] | None, name: str, max_size: int, data_url: str
 ) -> SnapshotOutput:
     place = "" if path is None else os.fspath(path)
-    if path is not None and not is_relay_url(place):
-        place = os.path.abspath(place)
+    if path is not None:
+        from ustconsumer.protocol.destinations import is_relay_url  # most requests need it not
+
+        place = place if is_relay_url(place) else os.path.abspath(place)
     return SnapshotOutput(name=name, path=place, data_url=data_url, max_size=max_size)
