@@ -11,7 +11,7 @@ import stat
 import struct
 
 from ustconsumer.errors import BrokenResourceError, UsageError
-from ustconsumer.relay.wire import TOKEN_MAGIC, Credentials, Wire, explain
+from ustconsumer.relay.wire import TOKEN_MAGIC, Credentials, Wire, explain, prepare
 
 __all__ = ["dial", "read_token"]
 
@@ -63,9 +63,7 @@ async def dial(
         raise BrokenResourceError(f"{peer}: no answer in {patience:.0f} s") from None
     except OSError as error:
         raise BrokenResourceError(f"{peer}: {explain(error)}") from None
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    prepare(writer.get_extra_info("socket"))
     if token:
         writer.write(TOKEN_MAGIC + _LENGTH.pack(len(token)) + token)
     return Wire(reader, writer, peer, compress=zstd)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ustconsumer.errors import ConnectionClosedError, RemoteProtocolError
-from ustconsumer.relay.wire import TOKEN_MAGIC, ZSTD_MAGIC, Wire, explain
+from ustconsumer.relay.wire import TOKEN_MAGIC, ZSTD_MAGIC, Wire, explain, prepare
 
 __all__ = ["Policy", "Server", "serve"]
 
@@ -42,6 +42,9 @@ class Policy:
         Connections at a time.
     most_new : int
         Connections of one address that have not shown what they are.
+    silent : bool
+        Who has shown TLS and token, as far as asked for, may say nothing as long as it likes:
+        the data connection of a producer that has no packet yet.
     """
 
     tls: ssl.SSLContext | None = None
@@ -49,6 +52,7 @@ class Policy:
     patience: float = 10.0
     most: int = 1024
     most_new: int = 64
+    silent: bool = False
 
 
 class Server:
@@ -100,7 +104,7 @@ class Server:
         self._new[host] += 1
         wire: Wire | None = None
         try:
-            wire = await asyncio.wait_for(self._recognise(connection, host), self._policy.patience)
+            wire = await self._recognise(connection, host)
         except TimeoutError:
             _log.warning("%s: did not say what it is in %.0f s", host, self._policy.patience)
         except RemoteProtocolError as error:
@@ -128,12 +132,20 @@ class Server:
         ------
         RemoteProtocolError
             It is not what is asked for.
+        TimeoutError
+            It takes too long.
         """
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        is_tls = await _peek(connection) == _TLS_HANDSHAKE
         policy = self._policy
+        asked = policy.tls is not None or bool(policy.token)
+        bound = policy.patience if asked or not policy.silent else None
+        async with asyncio.timeout(bound) as limit:
+            return await self._show(connection, host, limit)
+
+    async def _show(self, connection: socket.socket, host: str, limit: asyncio.Timeout) -> Wire:
+        policy = self._policy
+        connection.setblocking(False)
+        prepare(connection)
+        is_tls = await _peek(connection) == _TLS_HANDSHAKE
         if is_tls != (policy.tls is not None):
             raise RemoteProtocolError(
                 "TLS, which this relay has no certificate for" if is_tls else "not TLS"
@@ -149,15 +161,18 @@ class Server:
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
-            head = await reader.readexactly(len(TOKEN_MAGIC))
+            if policy.silent and not policy.token:
+                limit.reschedule(None)
+            head, token = await reader.readexactly(len(TOKEN_MAGIC)), b""
             if head == TOKEN_MAGIC:
                 (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
                 token = await reader.readexactly(length)
-                head = await reader.readexactly(len(ZSTD_MAGIC))
-            else:
-                token = b""
             if policy.token and not hmac.compare_digest(token, policy.token):
                 raise RemoteProtocolError("another token" if token else "no token")
+            if head == TOKEN_MAGIC:
+                if policy.silent:
+                    limit.reschedule(None)
+                head = await reader.readexactly(len(ZSTD_MAGIC))
         except BaseException:
             transport.abort()
             raise

@@ -14,7 +14,7 @@ import zstandard
 
 from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
 
-__all__ = ["TOKEN_MAGIC", "ZSTD_MAGIC", "Credentials", "Wire", "explain"]
+__all__ = ["TOKEN_MAGIC", "ZSTD_MAGIC", "Credentials", "Wire", "explain", "prepare"]
 
 #: What a connection begins with that says a secret first: its length (u16) and it follow.
 TOKEN_MAGIC = b"UST\x01"
@@ -23,13 +23,17 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 #: Level for a link: faster than most.
 _LEVEL = 1
-#: Bytes of input that are unpacked at once, and what they may become: a few bytes can say
-#: "gigabytes of zeros".
-_PIECE = 4 << 10
+#: Bytes of input that are unpacked at once: a few can say "gigabytes of zeros", but four of them
+#: (the smallest block) at most 128 KiB, so these 8 MiB. What follows waits until they are read.
+_PIECE = 256
 _MAX_UNPACKED = 16 << 20
-#: A frame that wants more memory than this is refused.
-_MAX_WINDOW = 8 << 20
+#: A frame that wants more memory than this is refused: `_LEVEL` asks for 512 KiB.
+_MAX_WINDOW = 2 << 20
 _READ = 1 << 16
+#: Seconds without a word after which a peer is asked for one, between questions, and questions.
+_KEEP_IDLE = 60
+_KEEP_INTERVAL = 15
+_KEEP_COUNT = 4
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +241,15 @@ class Wire:
             return await self._reader.read(size)
         except OSError as error:
             raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
+
+
+def prepare(connection: socket.socket) -> None:
+    """Have small messages go at once, and a peer that is gone without a word noticed."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_INTERVAL)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_COUNT)
 
 
 def explain(error: OSError) -> str:
