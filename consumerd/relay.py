@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import logging
 import os
 import re
@@ -138,7 +139,9 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     control = await serve(*_place(arguments.control_port, CONTROL_PORT), relay.control, producers)
-    data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data, producers)
+    # Nothing comes over it before the first packet.
+    packets = dataclasses.replace(producers, silent=True, most_new=producers.most // 2)
+    data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data, packets)
     live = await serve(*_place(arguments.live_port, LIVE_PORT), Viewers(sessions).serve, viewers)
     print(f"listening: control {control.port}, data {data.port}, live {live.port}", flush=True)
     await ended.wait()
