@@ -17,7 +17,8 @@ from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
 
 from ustconsumer.client.session import Session
-from ustconsumer.protocol.control import ChannelOptions
+from ustconsumer.client.unpack import unpack
+from ustconsumer.protocol.control import ChannelOptions, Destination
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
@@ -49,17 +50,22 @@ def sequences(index: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "size",
+    ("size", "level"),
     [
-        pytest.param(0, id="nothing-can-be-opened"),
-        pytest.param(4096, id="metadata-in-part"),
-        pytest.param(5 * 16384 + 5000, id="data-in-part"),
+        pytest.param(0, 0, id="nothing-can-be-opened"),
+        pytest.param(4096, 0, id="metadata-in-part"),
+        pytest.param(5 * 16384 + 5000, 0, id="data-in-part"),
+        pytest.param(0, 3, id="nothing-can-be-opened-compressed"),
+        pytest.param(500, 3, id="metadata-in-part-compressed"),
+        pytest.param(20_000, 3, id="data-in-part-compressed"),
     ],
 )
-def test_it_goes_on_by_itself_when_there_is_room(rundir: Rundir, apps: Apps, size: int) -> None:
+def test_it_goes_on_by_itself_when_there_is_room(
+    rundir: Rundir, apps: Apps, size: int, level: int
+) -> None:
     output = rundir.home / "trace"
     with running_registry(rundir) as registry:
-        session = registry.client.create("s", output)
+        session = registry.client.create("s", output, destination=Destination(zstd=level))
         session.enable_channel("chan", ChannelOptions(subbuf_size=16384, num_subbuf=4))
         session.enable_event("flood:tick", "chan")
         session.start()
@@ -102,6 +108,10 @@ def test_it_goes_on_by_itself_when_there_is_room(rundir: Rundir, apps: Apps, siz
     # What is said goes to a file as well: not even that can be written when nothing can.
     wanted = [SAID, "the output takes packets again"][not size :]
     assert [line.split(": ", 1)[1] for line in said] == wanted
+    if level:
+        unpacked = unpack(output)
+        assert not unpacked.problems
+        output = Path(unpacked.path)
     for index in output.glob("**/index/*.idx"):
         assert sequences(index) == list(range(len(sequences(index)))), index
     reading = babeltrace2_text(output)
