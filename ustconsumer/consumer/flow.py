@@ -116,6 +116,13 @@ class Flow:
         self._packets = 0
         self._size = 0
         self._sequence: int | None = None
+        #: The relay has everything before this sequence number.
+        self._at_relay = 0
+        #: The keeper had, when we came.
+        self._at_keeper = 0
+        if keeper is not None and (count := keeper.count(self._key)):
+            _, facts = keeper.read(self._key, count - 1)
+            self._at_keeper = Outgoing(b"", *facts).sequence + 1
 
     @property
     def age_s(self) -> float:
@@ -132,6 +139,17 @@ class Flow:
         """Whether everything has arrived."""
         return not self.waiting and not self.sent and not self.is_kept
 
+    def skip(self, packet: Outgoing) -> bool:
+        """Return whether a packet was here before; then its buffer need not hold it any more.
+
+        A consumer before us may have been killed after it sent or kept it, before it gave it
+        back.
+        """
+        before = packet.sequence < max(self._at_relay, self._at_keeper)
+        if before:
+            self._done(packet)
+        return before
+
     def keep(self, packet: Outgoing) -> None:
         """Give a packet to the keeper, behind those that have not arrived.
 
@@ -142,6 +160,8 @@ class Flow:
         """
         keeper = self._keeper
         assert keeper is not None
+        if self.skip(packet):
+            return
         here = [*self.sent, *self.waiting]
         for each in here[self._kept :]:
             keeper.append(self._key, each.content, each[1:])
@@ -155,9 +175,13 @@ class Flow:
         keeper, size = self._keeper, 0
         if keeper is None or self.waiting:
             return 0
-        for number in range(self._kept, min(keeper.count(self._key), self._kept + limit)):
-            content, facts = keeper.read(self._key, number)
+        end = self._kept + limit
+        while self._kept < min(keeper.count(self._key), end):
+            content, facts = keeper.read(self._key, self._kept)
             packet = Outgoing(content, *facts)
+            if not self._kept and packet.sequence < self._at_relay:
+                keeper.pop(self._key)
+                continue
             self.waiting.append(packet)
             self._kept += 1
             size += packet.packet_size
@@ -179,6 +203,7 @@ class Flow:
     def known(self, following: int) -> int:
         """The relay has everything before this sequence number; return the bytes of that here."""
         size = 0
+        self._at_relay = following
         while self.waiting and self.waiting[0].sequence < following:
             self.sent.append(self.waiting.popleft())
             size += self.arrived(1)
@@ -307,6 +332,9 @@ class Traffic:
 
     def put(self, flow: Flow, packet: Outgoing) -> None:
         """Take a packet."""
+        if flow.skip(packet):
+            self._on_arrival()
+            return
         if not self.held:
             self._last_arrival = time.monotonic()
         self.held += packet.packet_size
