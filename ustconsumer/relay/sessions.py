@@ -197,8 +197,9 @@ class RelaySession:
             if not stream.closed:  # it was resumed
                 continue
             stream.release()
-            del self._streams[stream.handle]
-            del self._by_name[stream.path, stream.name]
+            # Closed twice, it is here twice.
+            self._streams.pop(stream.handle, None)
+            self._by_name.pop((stream.path, stream.name), None)
             if stream.is_metadata:
                 self._traces.pop(stream.path, None)
 
@@ -296,12 +297,19 @@ class Sessions:
     by_session : bool
         The session's directory has the host's in it, instead of the other way round.
     stores : Stores
+    root : Directory
+        In the place of `output`.
     """
 
     def __init__(
-        self, output: Path, *, by_session: bool = False, stores: Stores | None = None
+        self,
+        output: Path,
+        *,
+        by_session: bool = False,
+        stores: Stores | None = None,
+        root: Directory | None = None,
     ) -> None:
-        self._root = Directory.at(output)
+        self._root = root or Directory.at(output)
         self._by_session = by_session
         self._stores = stores or FileStores()
         self._sessions: dict[int, RelaySession] = {}
