@@ -15,11 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ustconsumer.cli.values import size
 from ustconsumer.errors import UsageError
 from ustconsumer.limits import raise_descriptor_limit
 from ustconsumer.paths import traces_dir
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT, LIVE_PORT
 from ustconsumer.relay.dial import read_token
+from ustconsumer.relay.memory import MemoryDirectory, MemoryStores
 from ustconsumer.relay.packed import ZstdStores
 from ustconsumer.relay.serve import Policy, serve
 from ustconsumer.relay.server import Relay
@@ -66,7 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="SESSION/HOST-DATE instead of HOST/SESSION-DATE",
     )
-    parser.add_argument(
+    stored = parser.add_mutually_exclusive_group()
+    stored.add_argument(
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="keep the newest packets of all live sessions in so much memory, nothing on disk",
+    )
+    stored.add_argument(
         "--zstd",
         type=_level,
         nargs="?",
@@ -132,8 +141,7 @@ def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
 async def _serve(
     arguments: argparse.Namespace, output: Path, producers: Policy, viewers: Policy
 ) -> None:
-    stores = ZstdStores(arguments.zstd) if arguments.zstd else None
-    sessions = Sessions(output, by_session=arguments.group_output_by_session, stores=stores)
+    sessions = _sessions(arguments, output)
     relay = Relay(sessions, allow_clear=not arguments.disallow_clear)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,6 +158,15 @@ async def _serve(
     for server in (control, data, live):
         await server.wait_closed()
     sessions.close()
+
+
+def _sessions(arguments: argparse.Namespace, output: Path) -> Sessions:
+    by_session = arguments.group_output_by_session
+    if arguments.memory is not None:
+        memory = MemoryStores(arguments.memory)
+        return Sessions(output, by_session=by_session, stores=memory, root=MemoryDirectory())
+    stores = ZstdStores(arguments.zstd) if arguments.zstd else None
+    return Sessions(output, by_session=by_session, stores=stores)
 
 
 def _level(text: str) -> int:

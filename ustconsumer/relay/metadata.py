@@ -46,6 +46,7 @@ class MetadataStream:
     first = 0
     count = 0
     busy = False
+    volatile = False
 
     def __init__(
         self,

@@ -55,6 +55,9 @@ class PackedPackets:
         They cannot be made, or continued.
     """
 
+    first = 0
+    volatile = False
+
     def __init__(
         self,
         directory: Directory,

@@ -351,7 +351,7 @@ class Sessions:
                     session.closed = False
                     return session
         if len(self._sessions) >= _MAX_SESSIONS:
-            raise RemoteProtocolError(f"more than {_MAX_SESSIONS} sessions")
+            self._make_room()
         recording = self._recording(wanted, minor, same, resume)
         try:
             session = RelaySession(
@@ -364,6 +364,14 @@ class Sessions:
         recording.leave(self)
         self._sessions[session.id] = session
         return session
+
+    def _make_room(self) -> None:
+        """Forget the oldest session that has ended; viewers had some time to read it."""
+        for session in self._sessions.values():
+            if session.closed:
+                self.forget(session)
+                return
+        raise RemoteProtocolError(f"more than {_MAX_SESSIONS} sessions")
 
     def forget(self, session: RelaySession) -> None:
         """Let go of a session whose producer is gone and which nobody reads."""

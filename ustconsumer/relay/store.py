@@ -38,10 +38,21 @@ _ZEROS = bytes(1 << 16)
 class PacketStore(Protocol):
     """The packets of one stream in one chunk, in order."""
 
-    #: packets in its index
-    count: int
-    #: bytes of whole packets
-    size: int
+    @property
+    def count(self) -> int:
+        """Packets in its index."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole packets."""
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest packet that is still there, at most `count`."""
+
+    @property
+    def volatile(self) -> bool:
+        """Whether packets may go at any time."""
 
     def begin(self, size: int) -> int:
         """Make room for a packet of so many bytes; return its offset."""
@@ -135,6 +146,9 @@ class PacketFile:
     OSError, RemoteProtocolError
         They cannot be made, or continued.
     """
+
+    first = 0
+    volatile = False
 
     def __init__(
         self,

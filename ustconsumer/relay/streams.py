@@ -118,7 +118,19 @@ class RelayStream:
 
     @property
     def first(self) -> int:
-        return self.count if self._released else self._gone
+        if self._released:
+            return self.count
+        number = self._gone
+        for packets in (*self._retired, self._packets):
+            number += packets.first
+            if packets.first < packets.count:
+                break
+        return number
+
+    @property
+    def volatile(self) -> bool:
+        """Whether packets may go at any time."""
+        return self._packets.volatile
 
     @property
     def count(self) -> int:

@@ -21,7 +21,7 @@ from ustconsumer.protocol.viewer import (
     Status,
     StreamsStatus,
 )
-from ustconsumer.relay.views import SessionView, StreamView
+from ustconsumer.relay.views import Entry, SessionView, StreamView
 from ustconsumer.relay.wire import Wire
 
 __all__ = ["SessionList", "Viewer", "Viewers"]
@@ -55,8 +55,36 @@ class _Place:
         #: the packet that was announced last, and its offset in the file
         self.number = -1
         self.offset = 0
+        self.size = 0
+        #: its bytes, if the relay may let go of it
+        self.kept: bytes | None = None
         #: time that the viewer has been told of this stream
         self.told = 0
+
+    def skip(self) -> int:
+        """Go on where there still is something; return how many packets the viewer misses."""
+        missed = max(0, self.stream.first - self.at)
+        self.at += missed
+        return missed
+
+    def take(self) -> Entry:
+        """Go on behind the next packet; return its entry."""
+        stream, self.number = self.stream, self.at
+        entry = stream.entry(self.number)
+        self.offset, self.size = entry.offset, entry.packet_size // 8
+        if stream.volatile:
+            self.kept = stream.read(self.number, 0, self.size)
+        self.at += 1
+        self.told = max(self.told, entry.end)
+        return entry
+
+    def read(self, offset: int, size: int) -> bytes | None:
+        """Return bytes of the packet that was announced; None: it is gone."""
+        if self.kept is not None:
+            return self.kept[offset : offset + size]
+        if self.number < self.stream.first:
+            return None
+        return self.stream.read(self.number, offset, size)
 
 
 class Viewer:
@@ -74,12 +102,15 @@ class Viewer:
     ----------
     session : SessionView or None
         Which it follows.
+    missed : int
+        Packets that were gone before it asked for them.
     closing : bool
         Nothing more is to be read.
     """
 
     def __init__(self, number: int, sessions: SessionList, attached: Callable[[int], int]) -> None:
         self.session: SessionView | None = None
+        self.missed = 0
         self.closing = False
         self._number = number
         self._sessions = sessions
@@ -179,7 +210,7 @@ class Viewer:
         """Return the streams that this viewer does not know; from now on it does."""
         rows = []
         for stream in self._unknown():
-            at = 0 if stream.is_metadata or not last else stream.count
+            at = stream.count if last and not stream.is_metadata else stream.first
             self._places[stream.handle] = _Place(stream, at)
             rows.append(
                 viewer.StreamRow(
@@ -220,12 +251,11 @@ class Viewer:
         if stream.is_metadata:
             return IndexAnswer(IndexStatus.HUP)
         # What is gone is skipped: nobody keeps it for a viewer.
-        place.at = max(place.at, stream.first)
+        missed = place.skip()
+        if missed:
+            self._missed(stream, missed)
         if place.at < stream.count:
-            entry = stream.entry(place.at)
-            place.number, place.offset = place.at, entry.offset
-            place.at += 1
-            place.told = max(place.told, entry.end)
+            entry = place.take()
             return IndexAnswer(
                 IndexStatus.OK,
                 self._flags(stream),
@@ -258,6 +288,18 @@ class Viewer:
                 times.append(max(begin - _CLOCKS, 0))
         return min(times, default=None)
 
+    def _missed(self, stream: StreamView, count: int) -> None:
+        """Say that the viewer is too slow; the first time at once, then in powers of two."""
+        before, self.missed = self.missed, self.missed + count
+        if before.bit_length() < self.missed.bit_length() and self.session is not None:
+            _log.warning(
+                "session %s: a viewer is too slow, it missed %d packets so far, of %s/%s too",
+                self.session.name,
+                self.missed,
+                stream.path,
+                stream.name,
+            )
+
     def _flags(self, stream: StreamView) -> int:
         flags = 0
         for place in self._places.values():
@@ -271,12 +313,12 @@ class Viewer:
         place = self._places.get(number)
         if place is None or place.number < 0 or offset < place.offset:
             return viewer.packet(Status.ERROR)
-        if place.number < place.stream.first:
-            return viewer.packet(Status.EOF)
         at = offset - place.offset
-        if at > place.stream.entry(place.number).packet_size // 8:
+        if at > place.size:
             return viewer.packet(Status.ERROR)
-        data = place.stream.read(place.number, at, min(size, _MAX_PART))
+        data = place.read(at, min(size, _MAX_PART))
+        if data is None:
+            return viewer.packet(Status.EOF)
         if len(data) < size:
             # More than there is: as with LTTng, all or nothing.
             return viewer.packet(Status.ERROR)

@@ -63,6 +63,10 @@ class StreamView(Protocol):
         """Number of the oldest packet that can still be had."""
 
     @property
+    def volatile(self) -> bool:
+        """Whether packets may go at any time: a viewer keeps the one that it was told of."""
+
+    @property
     def count(self) -> int:
         """Packets so far whose data and index are both there, those before `first` among them."""
 
