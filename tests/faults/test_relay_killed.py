@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import struct
 import subprocess
 import time
 from collections import Counter
@@ -22,9 +24,23 @@ from ustconsumer.protocol.control import ChannelOptions, Destination
 _EVENTS = 1_000_000
 #: The smallest event has more bytes than that in a sub-buffer of 64 KiB.
 _PER_PACKET = 65536 // 12
+#: Of an index file.
+_HEADER, _ENTRY = 16, struct.Struct(">9Q")
 _SEQ = re.compile(r"seq = (\d+)")
 _LOST = re.compile(r": (\d+) bytes did not arrive")
 _AGAIN = re.compile(r": (\d+) packets were under way")
+
+
+def cut_torn_packets(trace: Path) -> None:
+    """Cut what a killed relay had written of a packet: a reader that meets it stops there."""
+    for index in trace.glob("index/*.idx"):
+        raw = index.read_bytes()[_HEADER:]
+        count = len(raw) // _ENTRY.size
+        end = 0
+        if count:
+            offset, bits, *_ = _ENTRY.unpack_from(raw, (count - 1) * _ENTRY.size)
+            end = offset + bits // 8
+        os.truncate(trace / index.stem, end)
 
 
 def numbers(relay: Relayd) -> Counter[int]:
@@ -39,6 +55,8 @@ def numbers(relay: Relayd) -> Counter[int]:
     for metadata in output.rglob("metadata"):
         if not metadata.stat().st_size:
             continue
+        if relay.kind == "lttng":
+            cut_torn_packets(metadata.parent)
         command = ["babeltrace2", metadata.parent]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         found.update(int(number) for number in _SEQ.findall(result.stdout))
