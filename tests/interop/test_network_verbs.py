@@ -194,6 +194,8 @@ def test_verbs(rundir: Rundir, apps: Apps, relay: Relayd) -> None:
     try:
         drtrace(rundir, "create", "mine", "--live=100ms", "--set-url", f"{relay.url}/sub")
         drtrace(rundir, "enable-event", "flood:tick")
+        drtrace(rundir, "consume", "mine", "disk", status=1)
+        drtrace(rundir, "consume", "mine", "network", "--workers=2")
         drtrace(rundir, "start")
         assert rundir.run([apps.flood, "1000"]).returncode == 0
         drtrace(rundir, "stop")

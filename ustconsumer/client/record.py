@@ -25,7 +25,8 @@ from ustconsumer.client.flight import (
 )
 from ustconsumer.client.launch import PrivateRegistry
 from ustconsumer.client.occasions import check_condition, occasions
-from ustconsumer.client.output import claim, default_output, given_output, timestamped, unclaim
+from ustconsumer.client.output import claim, unclaim
+from ustconsumer.client.places import check_sent, session_place
 from ustconsumer.client.program import ProgramError, environment, is_python, resolve
 from ustconsumer.client.pythoncalls import PythonCalls, check_modules
 from ustconsumer.client.registry import Registry
@@ -163,9 +164,8 @@ def record_command(
         check_options(options, workers, direct)
     check_condition(wanted, snapshot_filter)
     destination = destination or Destination()
-    if destination.url:
-        _check_sent(destination, wanted is not None, direct)
-    name, place = _places(program, output, destination)
+    check_sent(destination, flight=wanted is not None, direct=direct)
+    name, place = session_place(program, output, destination)
     note = Notes(warn)
     with CommandSignals(take_over, wanted.signals if wanted else ()) as signals:
         made = [] if place is None else claim(place)
@@ -237,31 +237,6 @@ def record_command(
         snapshots=snapshots,
         no_snapshot="" if flight is None else flight.why_none(),
     )
-
-
-def _check_sent(destination: Destination, flight: bool, direct: bool) -> None:
-    """Raise `UsageError` if what is asked for cannot be sent."""
-    relay_of(destination)
-    if flight:
-        raise UsageError("a flight recorder writes to a directory: leave out the relay")
-    if direct:
-        raise UsageError("--direct is for files alone: leave it out, or the relay")
-
-
-def _places(
-    program: Path,
-    output: str | os.PathLike[str] | None,
-    destination: Destination,
-) -> tuple[str, Path | None]:
-    """Return the session's name and directory; raises `UsageError` if it cannot be used."""
-    if destination.url:
-        # A relay adds the time: two runs in a second differ by our pid. It takes no leading dot.
-        return (
-            f"{program.name.lstrip('.')}-{os.getpid()}",
-            None if output is None else given_output(output),
-        )
-    name = timestamped(program.name)
-    return name, default_output(name) if output is None else given_output(output)
 
 
 def _loaded(program: Path, preload: Sequence[str]) -> list[str]:
