@@ -215,9 +215,8 @@ class Control:
         """Stop a session: applications first, then its consumer writes what is left."""
         session.step("stop")
         warnings = await self._host.settle(session)
+        # Paused buffers stay so until a start: who stands still has not heard of the stop yet.
         recording = self._host.recording(session)
-        # No application writes: a later start finds buffers that take events.
-        recording.set_paused(False)
         if recording.lease is not None:
             pid = recording.lease.peer.pid
             if not await recording.lease.drain(True, _DRAIN_SECONDS):

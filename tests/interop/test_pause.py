@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -80,3 +81,30 @@ def test_started_after_it_was_paused_and_stopped(rundir: Rundir, apps: Apps) -> 
         assert rundir.run([apps.flood, "100"]).returncode == 0
         session.destroy()
     assert len(babeltrace2_text(rundir.home / "trace").lines) == 110
+
+
+def test_a_program_that_stood_still_when_it_was_stopped(rundir: Rundir, apps: Apps) -> None:
+    """It goes on before it hears of the stop: what it emits until then is not recorded.
+
+    The stop waits for an answer of the program first, as long as it waits for any.
+    """
+    with running_registry(rundir) as registry:
+        session = started(registry, rundir)
+        ready = rundir.home / "ready"
+        program = rundir.start([apps.flood, "-1", "4", "--ready", str(ready)])
+        until(ready.exists, "the program runs")
+        until(lambda: any(produced > 1 << 20 for produced, _ in positions(session)), "events")
+        session.pause()
+        program.send_signal(signal.SIGSTOP)
+        session.stop()
+        before = positions(session)
+        program.send_signal(signal.SIGCONT)
+        until(lambda: not session.info().slow, "it has heard of it")
+        time.sleep(0.2)
+        assert positions(session) == before
+        # A start lets it record again.
+        session.start()
+        until(lambda: positions(session) != before, "events are recorded again")
+        program.kill()
+        program.wait()
+        session.destroy()
