@@ -158,3 +158,15 @@ def test_ours_goes_on(case: str, tmp_path: Path) -> None:
         until(lambda: others.sent > before + 20, "others still stream")
         assert running.process.poll() is None
     assert "Traceback" not in running.log
+
+
+def test_sessions_that_ended_make_room(tmp_path: Path) -> None:
+    """A relay keeps them for a while, for viewers; that must not keep others away."""
+    output = tmp_path / "out"
+    with (
+        relayd("ours", output) as running,
+        steady((running.control, running.data), running.live, output),
+    ):
+        ports = running.control, running.data
+        for number in range(1100):
+            Producer(ports, name=f"n{number}", live_us=1_000_000, chunk=False).close()
