@@ -135,6 +135,8 @@ def target(home: Path) -> Iterator[Target]:
         before = _surroundings(home)
         made = Target(running, others, home, names)
         yield made
+        # Somebody new is welcome.
+        Producer(made.ports, name="new", host="fuzz").close()
         assert running.process.poll() is None
         assert running.process.pid == made.pid
         assert made.resident() < MAX_MEMORY
