@@ -17,6 +17,7 @@ from sessiond.consumers import Consumers
 from sessiond.control import Control
 from sessiond.doorman import Doorman
 from sessiond.holes import HoleJudge
+from sessiond.kept import AllKept
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
 from sessiond.notifiers import Notifiers
 from sessiond.notify import answer
@@ -67,6 +68,7 @@ class Daemon:
         self.quotas = Quotas(limits, self._try_again)
         self.access = access
         self._loop = loop
+        self._kept = AllKept()
         self._recordings: dict[str, Recording] = {}
         self._applications: dict[tuple[int, bool], Application] = {}
         self._tasks: dict[Application, asyncio.Task[None]] = {}
@@ -116,7 +118,7 @@ class Daemon:
     def open(self, session: Session) -> None:
         self.quotas.take("sessions", session.uid)
         try:
-            self._recordings[session.id] = Recording(session, self.quotas)
+            self._recordings[session.id] = Recording(session, self.quotas, self._kept)
         except BaseException:
             self.quotas.give_back("sessions", session.uid)
             raise

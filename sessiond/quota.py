@@ -90,6 +90,11 @@ class Quotas:
             del self._taken[what, uid]
         self._freed()
 
+    def lacking(self, what: str, uid: int, amount: int) -> int:
+        """Return how much a uid would have to give back before it gets so much."""
+        limit: int = getattr(self.limits, what)
+        return max(self._taken[what, uid] + amount - limit, 0)
+
     def taken(self, what: str, uid: int) -> int:
         """Return what a uid has."""
         return self._taken[what, uid]

@@ -9,16 +9,16 @@ import os
 from collections.abc import Iterable, Iterator
 
 from sessiond.endings import Endings
-from sessiond.kept import KeptTraces
+from sessiond.kept import AllKept, KeptTraces
 from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
-from sessiond.quota import QuotaError, Quotas
+from sessiond.quota import Quotas
 from sessiond.registry import Session
 from sessiond.shmpath import SessionFiles
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
-from sessiond.traces import Stream, Trace, WakePipe
+from sessiond.traces import DescriptorsError, Stream, Trace, WakePipe
 from ustconsumer.errors import RingBufferError
 from ustconsumer.protocol.control import (
     MAX_COUNT,
@@ -44,7 +44,9 @@ class Recording:
         Held by a verb that changes the session.
     """
 
-    def __init__(self, session: Session, quotas: Quotas | None = None) -> None:
+    def __init__(
+        self, session: Session, quotas: Quotas | None = None, all_kept: AllKept | None = None
+    ) -> None:
         self.session = session
         self._files = SessionFiles(session) if session.shm_path else None
         self.snapshot_outputs = SnapshotOutputs(session)
@@ -61,7 +63,8 @@ class Recording:
         self._paths: set[str] = set()
         self._next_stream = 0
         self._past = PastTraces()
-        self._kept = KeptTraces(self._quotas.limits.kept, self._forget)
+        self._all_kept = all_kept or AllKept()
+        self._kept = KeptTraces(self._quotas.limits.kept, self._forget, self._all_kept)
         self._switcher = Switcher(
             session, self.traces.values, lambda: self.lease is None and not self._closed
         )
@@ -121,7 +124,7 @@ class Recording:
             trace.close()
             raise
         try:
-            await asyncio.to_thread(trace.allocate)
+            await self._allocate(trace)
         except BaseException:
             self._paths.discard(trace.path)
             self._let_go(trace)
@@ -159,12 +162,20 @@ class Recording:
 
     def _take_memory(self, uid: int, size: int) -> None:
         """Take memory of a uid's quota; who runs comes before who has ended."""
+        lacking = self._quotas.lacking("memory", uid, size)
+        if lacking:
+            self._all_kept.free_memory(uid, lacking)
+        self._quotas.take("memory", uid, size)
+
+    async def _allocate(self, trace: Trace) -> None:
+        """Make a trace's buffers; who runs comes before who has ended."""
         while True:
             try:
-                self._quotas.take("memory", uid, size)
+                await asyncio.to_thread(trace.allocate)
                 return
-            except QuotaError:
-                if not self._kept.make_room():
+            except DescriptorsError:
+                needed = len(self.session.channels) * trace.cpus
+                if not self._all_kept.free_descriptors(trace.uid, needed):
                     raise
 
     def _forget(self, trace: Trace) -> None:
@@ -356,6 +367,7 @@ class Recording:
         self._closed = True
         self._switcher.close()
         self._endings.close()
+        self._kept.close()
         for trace in self.traces.values():
             trace.metadata.complete(trace.channels)
         for subscription in self.subscriptions:

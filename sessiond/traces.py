@@ -38,6 +38,7 @@ from ustconsumer.ringbuffer.geometry import Geometry
 __all__ = [
     "BUFFERS",
     "LAYOUTS",
+    "DescriptorsError",
     "Stream",
     "Trace",
     "TraceChannel",
@@ -55,6 +56,10 @@ _PAGE = mmap.PAGESIZE
 #: Descriptors that are left for clients.
 _RESERVE = 64
 _SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
+
+
+class DescriptorsError(RingBufferError):
+    """The registry has no descriptors for more buffers."""
 
 
 def geometry_of(options: ChannelOptions, layout: str) -> Geometry:
@@ -275,7 +280,7 @@ class Trace:
                         Stream(number, cpu, channel, geometry, fd, self._files is not None)
                     )
                     if fd >= enough:
-                        raise RingBufferError("no file descriptors left for buffers")
+                        raise DescriptorsError("no file descriptors left for buffers")
                     self._initialise(entry.streams[-1])
                     number += 1
         except BaseException:

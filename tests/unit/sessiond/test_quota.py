@@ -35,3 +35,10 @@ def test_what_is_given_back_can_be_taken_again() -> None:
         quotas.give_back("sessions", 5)
     assert quotas.taken("sessions", 5) == 0
     assert freed == [0, 0, 0]
+
+
+def test_what_is_lacking() -> None:
+    quotas = Quotas(Limits(memory=100))
+    quotas.take("memory", 5, 70)
+    assert [quotas.lacking("memory", 5, amount) for amount in (30, 31, 130)] == [0, 1, 100]
+    assert quotas.lacking("memory", 6, 30) == 0

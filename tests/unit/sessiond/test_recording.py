@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from sessiond import endings
+from sessiond.kept import AllKept
 from sessiond.owners import Owner, Process
+from sessiond.quota import Limits, QuotaError, Quotas
 from sessiond.recording import Recording
 from sessiond.registry import Session
 from sessiond.sockets import Peer
 from sessiond.subscription import Subscription
-from sessiond.traces import Trace
+from sessiond.traces import DescriptorsError, Trace
 from ustconsumer.errors import RingBufferError
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol.control import (
@@ -291,3 +293,83 @@ def test_memory_in_use_outlives_its_trace(play: Callable[..., None]) -> None:
             os.fstat(next(trace.streams).fd)
 
     play(scenario)
+
+
+def kept_session(all_kept: AllKept, quotas: Quotas, channels: int = 1) -> Recording:
+    session = Session(name="s", uid=UID, gid=os.getegid(), output="", snapshot=True)
+    for number in range(channels):
+        session.add_channel(
+            f"c{number}", ChannelOptions(subbuf_size=4096, num_subbuf=2, buffers="pid")
+        )
+    session.step("start")
+    return Recording(session, quotas, all_kept)
+
+
+async def ended(recording: Recording, number: int) -> Trace:
+    trace = await recording.trace_for(owner(number))
+    recording.process_gone(owner(number))
+    await until(lambda: trace.ended)
+    return trace
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "_LOOK_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_program_gets_the_memory_of_those_that_ended_in_other_sessions() -> None:
+    async def scenario() -> None:
+        everywhere = AllKept()
+        quotas = Quotas()
+        probe = kept_session(everywhere, quotas)
+        size = (await probe.trace_for(owner(1))).size
+        probe.close()
+        quotas = Quotas(Limits(memory=3 * size))
+        one, two = (kept_session(everywhere, quotas) for _ in range(2))
+        old = [await ended(one, number) for number in range(2)]
+        await two.trace_for(owner(2))
+        assert [trace.closed for trace in old] == [False, False]
+        await two.trace_for(owner(3))
+        assert [trace.closed for trace in old] == [True, False]
+        # One that cannot have enough takes nothing from anybody.
+        large = kept_session(everywhere, quotas, channels=3)
+        with pytest.raises(QuotaError):
+            await large.trace_for(owner(4))
+        assert [trace.closed for trace in old] == [True, False]
+        assert quotas.taken("memory", UID) == 3 * size
+        for each in (one, two, large):
+            each.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_program_gets_the_descriptors_of_those_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        everywhere = AllKept()
+        one, two = (kept_session(everywhere, Quotas()) for _ in range(2))
+        old = [await ended(one, number) for number in range(3)]
+        allocate = Trace.allocate
+
+        def scarce(trace: Trace) -> None:
+            if not old[1].closed:
+                raise DescriptorsError("no file descriptors left for buffers")
+            allocate(trace)
+
+        monkeypatch.setattr(Trace, "allocate", scarce)
+        made = await two.trace_for(owner(7))
+        assert list(made.streams)
+        assert [trace.closed for trace in old] == [True, True, False]
+        # Where nobody has any, that is the reason.
+        monkeypatch.setattr(old[1], "closed", False)
+        with pytest.raises(DescriptorsError):
+            await two.trace_for(owner(8))
+        monkeypatch.undo()
+        old[1].closed = True
+        for each in (one, two):
+            each.close()
+
+    asyncio.run(scenario())
