@@ -94,7 +94,9 @@ class RelaySession:
             self._chunk.join(self)
         self._trace_ids = itertools.count(1)
         self._traces: dict[str, int] = {}
+        #: by the handle that the producer knows; viewers know that of the beginning
         self._streams: dict[int, Stream] = {}
+        self._keys: dict[Stream, int] = {}
         self._by_name: dict[tuple[str, str], Stream] = {}
         #: those that the producer has closed, and of them those that have all their packets
         self._closing: set[Stream] = set()
@@ -153,7 +155,12 @@ class RelaySession:
         if known is not None and self.resumable:
             self._closing.discard(known)
             known.reopen()
-            return self._answer(known)
+            # What its last connection still had to say is of the old handle: of nothing.
+            handle = next(self._handles)
+            del self._streams[self._keys[known]]
+            self._streams[handle] = known
+            self._keys[known] = handle
+            return self._answer(known)._replace(handle=handle)
         if self._chunk is None:
             raise RemoteProtocolError("a stream without a chunk")
         handle = next(self._handles)
@@ -177,6 +184,7 @@ class RelaySession:
             )
         self._traces[path] = trace
         self._streams[handle] = stream
+        self._keys[stream] = handle
         self._by_name[path, name] = stream
         return self._answer(stream)
 
@@ -198,7 +206,7 @@ class RelaySession:
                 continue
             stream.release()
             # Closed twice, it is here twice.
-            self._streams.pop(stream.handle, None)
+            self._streams.pop(self._keys.pop(stream, 0), None)
             self._by_name.pop((stream.path, stream.name), None)
             if stream.is_metadata:
                 self._traces.pop(stream.path, None)
@@ -256,6 +264,7 @@ class RelaySession:
         for stream in self._streams.values():
             stream.release()
         self._streams.clear()
+        self._keys.clear()
         self.recording.leave(self)
 
     def _open_packets(

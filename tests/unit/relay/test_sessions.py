@@ -580,3 +580,15 @@ def test_nobody_else_comes_back_as_a_session(sessions: Sessions) -> None:
     assert sessions.create(wanted(), 13, True) is not plain
     resumable = session_of(sessions, "t", resume=True)
     assert sessions.create(wanted("u"), 13, True) is not resumable
+
+
+def test_what_the_last_connection_still_says_is_of_no_stream(sessions: Sessions) -> None:
+    session = session_of(sessions, resume=True)
+    before = add(session, uuid=UUID)
+    after = add(session, uuid=UUID)
+    assert session.find(before.handle) is None
+    assert sessions.find_stream(before.handle) is None
+    stream = session.stream(after.handle)
+    # Viewers go on with what they know.
+    assert stream.handle == before.handle
+    assert list(session.streams) == [stream]
