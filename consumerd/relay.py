@@ -84,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="LEVEL",
         help="compress the files, 1 to 22 (default: 3); for the way here: producers say net+zstd",
     )
+    parser.add_argument(
+        "--ready-fd", type=_fd, default=-1, metavar="FD", help="gets one byte when listening"
+    )
     parser.add_argument("-x", "--disallow-clear", action="store_true", help="refuse `clear`")
     add = parser.add_argument_group("who may connect").add_argument
     add("--tls-cert", metavar="FILE", help="our certificate: producers must come with TLS")
@@ -152,6 +155,9 @@ async def _serve(
     data = await serve(*_place(arguments.data_port, DATA_PORT), relay.data, packets)
     live = await serve(*_place(arguments.live_port, LIVE_PORT), Viewers(sessions).serve, viewers)
     print(f"listening: control {control.port}, data {data.port}, live {live.port}", flush=True)
+    if arguments.ready_fd >= 0:
+        os.write(arguments.ready_fd, b"\n")
+        os.close(arguments.ready_fd)
     await ended.wait()
     for server in (control, data, live):
         server.close()
@@ -167,6 +173,15 @@ def _sessions(arguments: argparse.Namespace, output: Path) -> Sessions:
         return Sessions(output, by_session=by_session, stores=memory, root=MemoryDirectory())
     stores = ZstdStores(arguments.zstd) if arguments.zstd else None
     return Sessions(output, by_session=by_session, stores=stores)
+
+
+def _fd(text: str) -> int:
+    fd = int(text)
+    try:
+        os.fstat(fd)
+    except (OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no open descriptor") from None
+    return fd
 
 
 def _level(text: str) -> int:
