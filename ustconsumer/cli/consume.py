@@ -20,7 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "kind",
         nargs="?",
         choices=("disk", "network"),
-        default="",
         help="where packets go (default: to the session's relay if it has one, else to disk)",
     )
     parser.add_argument(
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
                 "busy",
             )
         warnings = session.spawn_consumer(
-            arguments.kind, workers=arguments.workers, direct=arguments.direct
+            arguments.kind or "", workers=arguments.workers, direct=arguments.direct
         )
         for line in warnings:
             context.warn(line)
