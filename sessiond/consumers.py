@@ -86,11 +86,14 @@ class Consumers:
         Raises
         ------
         CommandError
-            It took too long.
+            It took too long, and was killed.
         """
         child = self._spawn(recording, program, [], replaced=False)
         await asyncio.wait((child.ended,), timeout=_RUN_SECONDS)
         if not child.ended.done():
+            for number, each in self._children.items():
+                if each is child:
+                    self._spawner.kill(number)
             raise CommandError(
                 f"the {program.kind} consumer of session {recording.session.name} did not end in "
                 f"{_RUN_SECONDS:.0f} s",

@@ -53,7 +53,8 @@ class Snapshots:
         Raises
         ------
         CommandError
-            The session was never started, or there is no place for its snapshots.
+            The session was never started, or there is no place for its snapshots, or its
+            consumer did not close the packets being written.
         """
         if not session.started:
             raise CommandError(
@@ -64,7 +65,13 @@ class Snapshots:
         if switch:
             # One that holds the lease switches; otherwise it is on us.
             if recording.lease is not None:
-                await recording.lease.drain(True, _DRAIN_SECONDS)
+                pid = recording.lease.peer.pid
+                if not await recording.lease.drain(True, _DRAIN_SECONDS):
+                    raise CommandError(
+                        f"the consumer (pid {pid}) of session {session.name} did not close the "
+                        f"packets being written in {_DRAIN_SECONDS:.0f} s",
+                        "timeout",
+                    )
             else:
                 await recording.switch()
         return place

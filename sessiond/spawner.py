@@ -70,12 +70,16 @@ class Program(NamedTuple):
         return [self.kind, session, *options]
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, tag=True):
     id: int
     session: str
     program: Program
     uid: int
     gid: int
+
+
+class _Kill(msgspec.Struct, tag=True):
+    id: int
 
 
 class SpawnerEvent(NamedTuple):
@@ -116,12 +120,24 @@ class Spawner:
             The spawner is gone.
         """
         self._next += 1
-        request = _Request(self._next, session, program, uid, gid)
+        self._ask(_Request(self._next, session, program, uid, gid))
+        return self._next
+
+    def kill(self, number: int) -> None:
+        """Have a consumer killed, by its request's id; nothing if it has ended.
+
+        Raises
+        ------
+        BrokenResourceError
+            The spawner is gone.
+        """
+        self._ask(_Kill(number))
+
+    def _ask(self, request: _Request | _Kill) -> None:
         try:
             self._socket.send(msgspec.msgpack.encode(request))
         except OSError as error:
             raise BrokenResourceError(f"the spawner is gone: {error.strerror}") from None
-        return self._next
 
     def read_events(self) -> list[SpawnerEvent]:
         """Return what happened since the last call, without waiting.
@@ -215,8 +231,11 @@ def _serve(sock: socket.socket, rundir: Path) -> int:
                 # The registry went away without reading our last reports.
                 raw = b""
             if raw:
-                request = msgspec.msgpack.decode(raw, type=_Request)
-                _start(sock, rundir, request, children, program.main, (wake_read, wake_write))
+                request = msgspec.msgpack.decode(raw, type=_Request | _Kill)
+                if isinstance(request, _Kill):
+                    _kill(request.id, children)
+                else:
+                    _start(sock, rundir, request, children, program.main, (wake_read, wake_write))
             else:
                 listening = False
         for pid in list(children):
@@ -225,6 +244,13 @@ def _serve(sock: socket.socket, rundir: Path) -> int:
                 event = SpawnerEvent(children.pop(pid), pid, os.waitstatus_to_exitcode(raw_status))
                 _send(sock, event)
     return 0
+
+
+def _kill(number: int, children: dict[int, int]) -> None:
+    # By us, who wait for it: nobody else can have its pid.
+    for pid, request in children.items():
+        if request == number:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _start(

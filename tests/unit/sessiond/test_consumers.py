@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from sessiond import consumers as module
 from sessiond.consumers import Consumers
 from sessiond.recording import Recording
 from sessiond.registry import Session
@@ -29,11 +30,15 @@ class Spawner:
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
         self.spawned: list[tuple[str, Program]] = []
+        self.killed: list[int] = []
         self._events: list[SpawnerEvent] = []
 
     def spawn(self, session: str, program: Program, uid: int, gid: int) -> int:
         self.spawned.append((session, program))
         return len(self.spawned)
+
+    def kill(self, number: int) -> None:
+        self.killed.append(number)
 
     def died(self, number: int, status: int) -> None:
         self._events.append(SpawnerEvent(number, _PIDS + number, status))
@@ -125,3 +130,24 @@ def test_one_that_dies_before_it_attaches_is_a_refusal() -> None:
         return str(refused.value)
 
     assert "ended with status 3" in asyncio.run(scenario())
+
+
+def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RUN_SECONDS", 0.05)
+
+    async def scenario() -> list[int]:
+        spawner = Spawner()
+        recording = Recording(Session(name="s", uid=0, gid=0, output=""))
+        consumers = Consumers(asyncio.get_running_loop(), spawner)  # type: ignore[arg-type]
+        others = [consumers.run(recording, Program("snapshot")) for _ in range(2)]
+        running = [asyncio.ensure_future(each) for each in others]
+        await asyncio.sleep(0)
+        spawner.died(1, 0)
+        assert await running[0] == 0
+        with pytest.raises(CommandError, match="did not end"):
+            await running[1]
+        consumers.close()
+        recording.close()
+        return spawner.killed
+
+    assert asyncio.run(scenario()) == [2]

@@ -15,6 +15,7 @@ from sessiond.outputs import SnapshotOutputs
 from sessiond.recording import Recording
 from sessiond.registry import Session
 from sessiond.snapshots import Snapshots
+from sessiond.sockets import Peer
 from sessiond.spawner import Program
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import Destination, SnapshotOutput
@@ -139,12 +140,15 @@ class Spawner:
 
 
 class Lease:
+    peer = Peer(77, 1, 1)
+
     def __init__(self) -> None:
         self.drained: list[bool] = []
+        self.answer = True
 
     async def drain(self, final: bool, seconds: float) -> bool:
         self.drained.append(final)
-        return True
+        return self.answer
 
 
 def test_snapshots_that_the_registry_takes() -> None:
@@ -174,6 +178,9 @@ def test_snapshots_that_the_registry_takes() -> None:
         assert lease.drained == []
         await snapshots.prepare(mine, SnapshotOutput(), switch=True)
         assert lease.drained == [True]
+        lease.answer = False
+        with pytest.raises(CommandError, match=r"\(pid 77\) .* did not close"):
+            await snapshots.prepare(mine, SnapshotOutput(), switch=True)
         recording.lease = None
         recording.close()
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Whose credentials a consumer has."""
+"""Whose credentials a consumer has; which one is killed."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,39 @@ def test_options_become_arguments() -> None:
         "4",
         "--direct",
     ]
+
+
+#: Its consumer waits for ever: whom it asks does not answer.
+KILLING = """
+import select, socket, sys
+from sessiond.spawner import Program, start_spawner
+
+rundir = sys.argv[1]
+registry = socket.socket(socket.AF_UNIX)
+registry.bind(rundir + "/drtrace.sock")
+registry.listen()
+spawner = start_spawner(rundir, [registry.fileno()])
+
+def events():
+    select.select([spawner.fd], [], [], 60)
+    return spawner.read_events()
+
+number = spawner.spawn("s", Program("disk"), 0, 0)
+((_, pid, status),) = events()
+assert status is None
+peer, _ = registry.accept()
+spawner.kill(number + 1)
+assert not select.select([spawner.fd], [], [], 0.2)[0]
+spawner.kill(number)
+print(events() == [(number, pid, -9)])
+"""
+
+
+def test_a_consumer_is_killed_by_its_number(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", KILLING, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.stdout, result.stderr) == ("True\n", "")
