@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import ssl
-from typing import IO, Protocol, cast
+from typing import Protocol
 
 import msgspec
 import zstandard
@@ -26,7 +26,6 @@ _LEVEL = 1
 #: Bytes of input that are unpacked at once: a few can say "gigabytes of zeros", but four of them
 #: (the smallest block) at most 128 KiB, so these 8 MiB. What follows waits until they are read.
 _PIECE = 256
-_MAX_UNPACKED = 16 << 20
 #: A frame that wants more memory than this is refused: `_LEVEL` asks for 512 KiB.
 _MAX_WINDOW = 2 << 20
 _READ = 1 << 16
@@ -48,44 +47,22 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
 
 
-class _Unpacked:
-    """What the library makes of a piece."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: bytes) -> int:
-        """Take a part (the library calls this)."""
-        self._size += len(data)
-        if self._size > _MAX_UNPACKED:
-            # Not until somebody collects the garbage: connections like this come in numbers.
-            self._parts.clear()
-            raise RemoteProtocolError("a compressed stream that grows without bound")
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Return everything, and begin again."""
-        parts, self._parts, self._size = self._parts, [], 0
-        return b"".join(parts)
-
-
 class _Unpacker:
-    """Unpacks a zstd stream, a bounded piece at a time."""
+    """Unpacks a zstd stream, a bounded piece at a time; all that a piece says comes at once."""
 
     def __init__(self) -> None:
-        self._unpacked = _Unpacked()
         context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        self._writer = context.stream_writer(cast("IO[bytes]", self._unpacked), closefd=False)
+        self._stream = context.decompressobj()
 
     def unpack(self, piece: bytes) -> bytes:
         """Return what a piece of at most `_PIECE` bytes becomes."""
         try:
-            self._writer.write(piece)
+            unpacked = self._stream.decompress(piece)
         except zstandard.ZstdError as error:
             raise RemoteProtocolError(f"a compressed stream that makes no sense: {error}") from None
-        return self._unpacked.take()
+        if self._stream.unused_data:
+            raise RemoteProtocolError("a compressed stream goes on behind its end")
+        return unpacked
 
 
 class _Compressor(Protocol):
