@@ -23,6 +23,8 @@ _TURN = 32
 _ASK, _MAX_ASK = 0.001, 0.1
 #: Periods of a live session that viewers get for the end of a trace, and seconds at most.
 _LINGER, _MAX_LINGER = 2.5, 4.0
+#: Nanoseconds that packets of a live session are held back.
+_HOLD_NS = 100_000_000
 #: Seconds in which a new stream has its class.
 _NEW = 1.0
 #: Between two looks whether there is hope still.
@@ -40,6 +42,8 @@ class _Announced:
     handle: int
     sent: int = 0
     following: int = 0
+    #: time until which viewers know of it
+    end: int = 1
 
 
 class Delivery:
@@ -118,7 +122,11 @@ class Delivery:
 
     async def _wait(self) -> None:
         """Wait for something to do; as long as viewers get time, look every now and then."""
-        seconds = self._period / 2 if self._complete else None
+        with self._traffic.lock:
+            held = bool(self._period) and any(
+                flow.waiting or flow.beacon for flow in self._traffic.flows
+            )
+        seconds = _HOLD_NS / 2e9 if held else self._period / 2 if self._complete else None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
@@ -128,8 +136,11 @@ class Delivery:
         # Packets first, then text: what was here before a packet is sent before it.
         with traffic.lock:
             traffic.load(_TURN)
+            until = self._until()
             work = [
-                (flow, list(islice(flow.waiting, _TURN))) for flow in traffic.flows if flow.waiting
+                (flow, [each for each in islice(flow.waiting, _TURN) if each.end <= until])
+                for flow in traffic.flows
+                if flow.waiting
             ]
             # All its streams are here when a class is declared. Babeltrace never comes back
             # from a trace whose streams appear one by one.
@@ -142,11 +153,13 @@ class Delivery:
             announced = self._streams.get(flow)
             if announced is not None:
                 await self._send_packets(flow, announced, packets)
-        self._send_beacons()
+        self._send_beacons(until)
         await self._link.drain()
         with traffic.lock:
             traffic.load(_TURN)
-            return any(flow.waiting for flow in traffic.flows if flow in self._streams)
+            return not self._period and any(
+                flow.waiting for flow in traffic.flows if flow in self._streams
+            )
 
     async def _announce(self, text: TraceText) -> None:
         """Tell the relay of streams that it does not know yet."""
@@ -210,19 +223,30 @@ class Delivery:
                 )
             )
             announced.sent += 1
+            announced.end = packet.end
             self._sent.set()
             await link.drain()
 
-    def _send_beacons(self) -> None:
+    def _until(self) -> int:
+        """Return the time until which viewers may know what happened; the caller has the lock.
+
+        Babeltrace does not bear streams that begin before what it has shown already, and they
+        are made a moment before we hear of them, and have a class a moment later.
+        """
+        if not self._period:
+            return NO_SEQUENCE
+        flows = self._traffic.flows
+        if any(flow not in self._streams and flow.age_s < _NEW for flow in flows):
+            return 0
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _HOLD_NS
+
+    def _send_beacons(self, until: int) -> None:
         with self._traffic.lock:
-            # Streams that the relay is about to hear of may begin before now.
-            if any(flow not in self._streams and flow.age_s < _NEW for flow in self._traffic.flows):
-                return
             due = [
                 (flow, announced, flow.beacon)
                 for flow, announced in self._streams.items()
                 # A relay takes no word on a stream of which it knows no packet.
-                if flow.beacon and not flow.waiting and announced.sent
+                if announced.end <= flow.beacon <= until and not flow.waiting and announced.sent
             ]
             for flow, _, _ in due:
                 flow.beacon = 0
