@@ -10,12 +10,12 @@ import msgspec
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Destination
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT
-from ustconsumer.protocol.relayurl import RelayUrl, parse_url
+from ustconsumer.protocol.relayurl import HOST, RelayUrl, parse_url
 
 __all__ = ["is_relay_url", "of_ports", "relay_of", "shown_relay"]
 
 _SCHEME = re.compile(r"net6?(\+[a-z+]*)?://")
-_PORT_URL = re.compile(r"tcp(6?)://(\[[0-9A-Fa-f:.%]+\]|[^/:\[\]]+)(?::(\d+))?(?:/(.*))?")
+_PORT_URL = re.compile(rf"tcp(6?)://{HOST}(?::([0-9]{{1,5}}))?(?:/([^\x00-\x1f\x7f]*))?")
 
 
 def is_relay_url(text: str) -> bool:

@@ -10,10 +10,12 @@ import msgspec
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.relay import CONTROL_PORT, DATA_PORT
 
-__all__ = ["RelayUrl", "parse_url"]
+__all__ = ["HOST", "RelayUrl", "parse_url"]
 
 _SCHEME = re.compile(r"net(6?)((?:\+(?:zstd|tls))*)")
-_URL = re.compile(r"([a-z0-9+]+)://(\[[0-9A-Fa-f:.%]+\]|[^/:\[\]]+)((?::\d+)*)(/.*)?")
+#: A name or an address, one of IPv6 in brackets and perhaps with its interface.
+HOST = r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^/:\[\]\x00-\x20\x7f]+)"
+_URL = re.compile(rf"([a-z0-9+]+)://{HOST}((?::[0-9]{{1,5}})*)(/[^\x00-\x1f\x7f]*)?")
 
 
 class RelayUrl(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,6 +63,8 @@ def test_the_data_port_may_be_on_another_host() -> None:
         ("tcp://h", "tcp://h/sub"),
         ("tcp6://[::1]", "tcp://127.0.0.1"),
         ("tcp://", "tcp://h"),
+        ("tcp://h\n", "tcp://h"),
+        pytest.param("tcp://h:" + "9" * 5000, "tcp://h", id="a port of 5000 digits"),
     ],
 )
 def test_urls_of_ports_that_are_none(control: str, data: str) -> None:
