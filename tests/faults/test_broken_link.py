@@ -201,10 +201,10 @@ def test_restarted(rundir: Rundir, apps: Apps, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ours", "lttng"])
-def test_with_a_spool_nothing_is_discarded_for_want_of_a_link(
+def test_a_spool_takes_more_than_the_buffers_hold(
     rundir: Rundir, apps: Apps, tmp_path: Path, kind: str
 ) -> None:
-    """More than the buffers and the sender hold goes to disk, and arrives."""
+    """It goes to disk, and arrives when the relay is there."""
     spool = rundir.home / "spool"
     with relayd(kind, tmp_path / "relay") as relay:
         relay.kill()

@@ -119,10 +119,14 @@ class Sender:
         """
         blocked = self.keeps and self.obstacle(flow, packet.packet_size) is not None
         with self._traffic.lock:
-            if blocked or flow.is_kept:
+            kept = blocked or flow.is_kept
+            if kept:
                 flow.keep(packet)
             else:
                 self._traffic.put(flow, packet)
+        if kept:
+            # Its buffer is free: in a full one no writer would wake the reader any more.
+            self._wake()
         self._kick()
 
     def say_idle(self, flow: Flow, timestamp: int) -> None:
