@@ -100,7 +100,7 @@ class Relay:
                 stream = session.find(header.handle) if session is not None else None
                 if stream is None:
                     session, stream = self._find(header.handle)
-                    self._sources.setdefault(session.id, set()).add(wire)
+                    self._feed(session, wire)
                 if not isinstance(stream, RelayStream):
                     raise RemoteProtocolError(f"data for stream {header.handle}, the metadata")
                 first = await wire.readexactly(min(header.size, DATA_PACKET.size))
@@ -122,11 +122,26 @@ class Relay:
             raise RemoteProtocolError(f"data for stream {handle}, which is none")
         return found
 
+    def _feed(self, session: RelaySession, wire: Wire) -> None:
+        """Let a connection have a session's packets: it alone, whoever guesses its handles.
+
+        Raises
+        ------
+        RemoteProtocolError
+            Another one has them.
+        """
+        sources = self._sources.setdefault(session.id, set())
+        if sources - {wire}:
+            raise RemoteProtocolError(f"session {session.name} has another data connection")
+        sources.add(wire)
+
     def _take_over(self, session: RelaySession, wire: Wire) -> None:
         before = self._producers.get(session.id)
         self._producers[session.id] = wire
         if before is not None:
             before.close()
+            for source in self._sources.pop(session.id, set()):
+                source.close()
 
     def _break(self, session: RelaySession | None, error: OSError) -> None:
         """End a session that cannot be written: its producer is to know, others go on."""
