@@ -12,8 +12,20 @@ from typing import NamedTuple, Protocol
 
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
-__all__ = ["Arrived", "Flow", "Keeper", "Outgoing", "TraceText", "Traffic", "make_outgoing"]
+__all__ = [
+    "WINDOW",
+    "Arrived",
+    "Flow",
+    "Keeper",
+    "Outgoing",
+    "TraceText",
+    "Traffic",
+    "make_outgoing",
+]
 
+#: Bytes of packets that have not arrived, of all streams: as much as a fast link with long
+#: ways needs.
+WINDOW = 16 << 20
 _STREAM_CLASS = re.compile(rb"^stream \{\s+id = (\d+);", re.MULTILINE)
 
 
@@ -342,9 +354,10 @@ class Traffic:
         flow.beacon = 0
 
     def load(self, limit: int) -> None:
-        """Get packets from the keeper for streams that have none waiting."""
+        """Get packets from the keeper for streams that have none waiting, if there is room."""
         for flow in self.flows:
-            self.held += flow.load(limit)
+            if self.held < WINDOW:
+                self.held += flow.load(limit)
 
     def arrived(self, size: int) -> None:
         """Note that so many bytes have arrived."""

@@ -10,18 +10,15 @@ import threading
 from collections.abc import Callable
 
 from ustconsumer.consumer.delivery import Delivery
-from ustconsumer.consumer.flow import Arrived, Flow, Keeper, Outgoing, Traffic
+from ustconsumer.consumer.flow import WINDOW, Arrived, Flow, Keeper, Outgoing, Traffic
 from ustconsumer.consumer.packet import Stream, Trace
 from ustconsumer.consumer.relaylink import Identity, RelayLink
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.relayurl import RelayUrl
 from ustconsumer.relay.wire import Credentials
 
-__all__ = ["WINDOW", "Sender"]
+__all__ = ["Sender"]
 
-#: Bytes of packets that have not arrived, of all streams: as much as a fast link with long
-#: ways needs.
-WINDOW = 16 << 20
 #: Seconds between two attempts to connect, doubled from the first on.
 _RETRY, _MAX_RETRY = 0.1, 2.0
 #: Without anything arriving for so long, the relay takes nothing.
@@ -187,8 +184,13 @@ class Sender:
     def _run(self) -> None:
         import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._main())
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._main())
+        except Exception as error:
+            # A mistake of ours: buffers fill, and it is said why.
+            self._lost(f"relay {self._url}: nothing is sent any more: {error!r}")
+            raise
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from ustconsumer.consumer.flow import Arrived, Flow, Outgoing, Traffic
+from ustconsumer.consumer.flow import WINDOW, Arrived, Flow, Outgoing, Traffic
 from ustconsumer.consumer.packet import Stream
 from ustconsumer.consumer.spool import Spool
 
@@ -93,3 +93,20 @@ def test_what_the_relay_has_of_what_was_kept_is_let_go(tmp_path: Path, spool: Sp
     flow.sent.append(flow.waiting.popleft())
     assert flow.arrived(1) == SIZE
     assert Spool(tmp_path / "s").count("7") == 3
+
+
+def test_no_more_is_in_memory_than_has_room(spool: Spool) -> None:
+    """Of a relay that takes everything and never says that it has it."""
+    traffic = Traffic(lambda: None, spool)
+    flow = traffic.open(STREAM)
+    large = WINDOW // 4
+    for number in range(8):
+        flow.keep(packet(number)._replace(packet_size=large))
+    for _ in range(8):
+        traffic.load(1)
+        if flow.waiting:
+            flow.sent.append(flow.waiting.popleft())
+    assert traffic.held == WINDOW
+    traffic.arrived(flow.arrived(4))
+    traffic.load(1)
+    assert sequences(flow) == [4]
