@@ -20,6 +20,8 @@ __all__ = [
     "METADATA_MAGIC",
     "METADATA_PACKET",
     "UNKNOWN_SIZE",
+    "index_entry_size",
+    "index_header",
 ]
 
 CTF_MAGIC = 0xC1FC1FC1
@@ -107,3 +109,20 @@ INDEX_ENTRY = Layout(
         Row("packet_seq_num", ">u8", 64, "ctf_packet_index.packet_seq_num"),
     ],
 )
+
+
+def index_entry_size(minor: int = INDEX_MINOR) -> int:
+    """Return the bytes of an entry: those of version 1.0 end before the stream's instance."""
+    return INDEX_ENTRY.size if minor else INDEX_ENTRY.offset("stream_instance_id")
+
+
+def index_header(minor: int = INDEX_MINOR) -> bytes:
+    """Return what an index file of this version begins with."""
+    return INDEX_HEADER.pack(
+        {
+            "magic": INDEX_MAGIC,
+            "major": INDEX_MAJOR,
+            "minor": minor,
+            "entry_size": index_entry_size(minor),
+        }
+    )

@@ -13,22 +13,20 @@ from ustconsumer.abi.packet import (
     CTF_MAGIC,
     DATA_PACKET,
     INDEX_ENTRY,
-    INDEX_HEADER,
-    INDEX_MAGIC,
-    INDEX_MAJOR,
+    index_entry_size,
+    index_header,
 )
 from ustconsumer.consumer.sinks.framefile import Compressor, FrameFile
 from ustconsumer.consumer.sinks.packed import PackedFiles
 from ustconsumer.ctf.frames import MAX_FRAME, SUFFIX, find_frames
 from ustconsumer.errors import RemoteProtocolError, UsageError
 from ustconsumer.relay.names import Directory
+from ustconsumer.relay.store import index_minor, places
 from ustconsumer.relay.views import Entry
 
 __all__ = ["PackedMetadata", "PackedPackets", "ZstdStores"]
 
 _NAMES = [row.name for row in INDEX_ENTRY]
-#: Entries of version 1.0 end before the stream's instance.
-_OLD_SIZE = 56
 
 
 class PackedPackets:
@@ -70,15 +68,8 @@ class PackedPackets:
     ) -> None:
         self._compressor = compressor
         self._incoming: bytearray | None = None
-        self._entry_size = INDEX_ENTRY.size if minor else _OLD_SIZE
-        header = INDEX_HEADER.pack(
-            {
-                "magic": INDEX_MAGIC,
-                "major": INDEX_MAJOR,
-                "minor": minor,
-                "entry_size": self._entry_size,
-            }
-        )
+        self._entry_size = index_entry_size(minor)
+        header = index_header(minor)
         data_fd, index_fd = directory.open_file(f"{name}{SUFFIX}", new=not uuid), -1
         try:
             if index is not None:
@@ -274,18 +265,13 @@ class ZstdStores:
         again: bool = False,
     ) -> PackedPackets:
         """Open the files of a stream in a chunk: see `ustconsumer.relay.store.FileStores`."""
-        with chunk.open(path) as directory:
-            if again:
-                directory.unlink(f"{name}{SUFFIX}")
-            if not indexed:
-                return PackedPackets(directory, name, None, self._compressor, uuid=uuid)
-            with directory.open(("index",)) as index:
-                if again:
-                    index.unlink(f"{name}.idx{SUFFIX}")
-                version = int(minor >= 8)
-                return PackedPackets(
-                    directory, name, index, self._compressor, minor=version, uuid=uuid
-                )
+        with places(chunk, path, name, indexed=indexed, again=again, suffix=SUFFIX) as (
+            directory,
+            index,
+        ):
+            return PackedPackets(
+                directory, name, index, self._compressor, minor=index_minor(minor), uuid=uuid
+            )
 
     def metadata(self, chunk: Directory, path: Sequence[str], *, resume: bool) -> PackedMetadata:
         """Open the file in a chunk."""

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from ustconsumer.abi.packet import (
     CTF_MAGIC,
     DATA_PACKET,
     INDEX_ENTRY,
-    INDEX_HEADER,
-    INDEX_MAGIC,
-    INDEX_MAJOR,
+    index_entry_size,
+    index_header,
 )
 from ustconsumer.consumer.sinks.layout import write_all
 from ustconsumer.errors import RemoteProtocolError
@@ -27,11 +27,11 @@ __all__ = [
     "PacketFile",
     "PacketStore",
     "Stores",
+    "index_minor",
+    "places",
 ]
 
 _NAMES = [row.name for row in INDEX_ENTRY]
-#: Entries of version 1.0 end before the stream's instance.
-_OLD_SIZE = 56
 _ZEROS = bytes(1 << 16)
 
 
@@ -162,15 +162,8 @@ class PacketFile:
         self.count = 0
         self.size = 0
         self._at = 0
-        self._entry_size = INDEX_ENTRY.size if minor else _OLD_SIZE
-        self._header = INDEX_HEADER.pack(
-            {
-                "magic": INDEX_MAGIC,
-                "major": INDEX_MAJOR,
-                "minor": minor,
-                "entry_size": self._entry_size,
-            }
-        )
+        self._entry_size = index_entry_size(minor)
+        self._header = index_header(minor)
         self._index_fd = -1
         self._data_fd = directory.open_file(name, new=not uuid)
         try:
@@ -302,6 +295,37 @@ class MetadataFile:
         self._fd = -1
 
 
+@contextlib.contextmanager
+def places(
+    chunk: Directory,
+    path: Sequence[str],
+    name: str,
+    *,
+    indexed: bool,
+    again: bool,
+    suffix: str = "",
+) -> Iterator[tuple[Directory, Directory | None]]:
+    """Open the directories of a stream's data and of its index, if it has one.
+
+    Parameters
+    ----------
+    again : bool
+        What is there goes first: files of this name, with the suffix.
+    """
+    with chunk.open(path) as directory, contextlib.ExitStack() as stack:
+        index = stack.enter_context(directory.open(("index",))) if indexed else None
+        if again:
+            directory.unlink(name + suffix)
+            if index is not None:
+                index.unlink(f"{name}.idx{suffix}")
+        yield directory, index
+
+
+def index_minor(minor: int) -> int:
+    """Return which version of the index a producer of this version has."""
+    return int(minor >= 8)
+
+
 class FileStores:
     """Files in LTTng's layout."""
 
@@ -336,15 +360,8 @@ class FileStores:
         OSError, RemoteProtocolError
             They cannot be made, or continued.
         """
-        with chunk.open(path) as directory:
-            if again:
-                directory.unlink(name)
-            if not indexed:
-                return PacketFile(directory, name, None, uuid=uuid)
-            with directory.open(("index",)) as index:
-                if again:
-                    index.unlink(f"{name}.idx")
-                return PacketFile(directory, name, index, minor=int(minor >= 8), uuid=uuid)
+        with places(chunk, path, name, indexed=indexed, again=again) as (directory, index):
+            return PacketFile(directory, name, index, minor=index_minor(minor), uuid=uuid)
 
     def metadata(self, chunk: Directory, path: Sequence[str], *, resume: bool) -> MetadataFile:
         """Open the file in a chunk.

@@ -11,13 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ustconsumer._native.ring import DRAIN_ERRNO, Ring
-from ustconsumer.abi.packet import (
-    INDEX_ENTRY,
-    INDEX_HEADER,
-    INDEX_MAGIC,
-    INDEX_MAJOR,
-    INDEX_MINOR,
-)
+from ustconsumer.abi.packet import INDEX_ENTRY, index_header
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.sinks.layout import (
     MetadataFile,
@@ -39,14 +33,7 @@ __all__ = ["INDEX_HEADER_BYTES", "DiskSink", "DiskWriter"]
 #: Sub-buffers from this size on are worth a trip to the device each.
 _DIRECT_SIZE = 1 << 20
 #: What an index begins with.
-INDEX_HEADER_BYTES = INDEX_HEADER.pack(
-    {
-        "magic": INDEX_MAGIC,
-        "major": INDEX_MAJOR,
-        "minor": INDEX_MINOR,
-        "entry_size": INDEX_ENTRY.size,
-    }
-)
+INDEX_HEADER_BYTES = index_header()
 
 
 class DiskSink:
