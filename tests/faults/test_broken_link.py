@@ -197,6 +197,8 @@ def test_restarted(rundir: Rundir, apps: Apps, tmp_path: Path) -> None:
             streams.run()
             relay.start()
         check(streams, relay)
+        told = [line for line in streams.registry.log() if line.endswith(": connected")]
+    assert len(told) == 2
     assert len(list(relay.output.rglob("metadata"))) == 1
 
 

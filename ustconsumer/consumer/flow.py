@@ -282,6 +282,8 @@ class Traffic:
         By the trace's id.
     held : int
         Bytes of packets here that have not arrived.
+    arrivals : int
+        How often something arrived.
     connected : bool
         There is a relay at the other end.
     """
@@ -291,6 +293,7 @@ class Traffic:
         self.flows: list[Flow] = []
         self.texts: dict[str, TraceText] = {}
         self.held = 0
+        self.arrivals = 0
         self.keeper = keeper
         self.connected = False
         #: the session was ended properly
@@ -363,6 +366,7 @@ class Traffic:
         """Note that so many bytes have arrived."""
         if size:
             self.held -= size
+            self.arrivals += 1
             self._last_arrival = time.monotonic()
             self._on_arrival()
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import traceback
 from collections.abc import Callable
 
 from ustconsumer.consumer.delivery import Delivery
@@ -19,7 +20,7 @@ from ustconsumer.relay.wire import Credentials
 
 __all__ = ["Sender"]
 
-#: Seconds between two attempts to connect, doubled from the first on.
+#: Seconds between two connections of which nothing came, doubled from the first on.
 _RETRY, _MAX_RETRY = 0.1, 2.0
 #: Without anything arriving for so long, the relay takes nothing.
 _STALLED = 2.0
@@ -62,9 +63,11 @@ class Sender:
         self._credentials = credentials
         self._identity = identity
         self._report = report
-        self._traffic = Traffic(self._wake, keeper)
+        self._traffic = Traffic(self._arrived, keeper)
         #: why nothing can be sent; empty while nobody has tried
         self._problem = ""
+        #: what was said last; no news again before something has arrived
+        self._said = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -184,39 +187,49 @@ class Sender:
     def _run(self) -> None:
         import uvloop
 
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._main())
-        except Exception as error:
-            # A mistake of ours: buffers fill, and it is said why.
-            self._lost(f"relay {self._url}: nothing is sent any more: {error!r}")
-            raise
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._main())
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         delay = _RETRY
         while not self._traffic.is_over:
-            try:
-                link = await RelayLink.open(self._url, self._credentials, self._identity)
-            except (OSError, UstConsumerError) as error:
-                self._lost(str(error))
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _MAX_RETRY)
+            begin, arrived = self._loop.time(), self._traffic.arrivals
+            await self._connect(self._event)
+            if self._traffic.arrivals > arrived or self._loop.time() - begin > _MAX_RETRY:
+                delay = _RETRY
                 continue
-            delay = _RETRY
-            self._identity = self._identity._replace(
-                again=self._identity.again + 1, created=link.created
-            )
-            self.place = link.path
-            try:
-                self._found()
-                await Delivery(self._traffic, link, self._event, self._identity.live_us).run()
-            except (OSError, UstConsumerError) as error:
-                self._lost(str(error))
-                self._send_again(link)
-            finally:
-                await link.abort()
+            # One that takes connections and refuses what comes over them is not pestered either.
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_RETRY)
+
+    async def _connect(self, event: asyncio.Event) -> None:
+        """Bring what is on its way over one connection, as long as that is good for it."""
+        try:
+            link = await RelayLink.open(self._url, self._credentials, self._identity)
+        except Exception as error:
+            self._failed(error)
+            return
+        self._identity = self._identity._replace(
+            again=self._identity.again + 1, created=link.created
+        )
+        self.place = link.path
+        try:
+            self._found()
+            await Delivery(self._traffic, link, event, self._identity.live_us).run()
+        except Exception as error:
+            self._failed(error)
+            self._send_again(link)
+        finally:
+            await link.abort()
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, OSError | UstConsumerError):
+            self._lost(str(error))
+        elif self._lost(f"relay {self._url}: {error!r}"):
+            # A mistake of ours, told in full; another connection may do without it.
+            traceback.print_exception(error)
 
     def _send_again(self, link: RelayLink) -> None:
         with self._traffic.lock:
@@ -231,19 +244,25 @@ class Sender:
     def _found(self) -> None:
         with self._traffic.lock:
             self._traffic.connected = True
-            again = bool(self._problem)
             self._problem = ""
-        if again:
-            self._report(f"relay {self._url}: connected")
         self._wake()
 
-    def _lost(self, problem: str) -> None:
+    def _lost(self, problem: str) -> bool:
+        """Say that there is no connection, and why; return whether that is news."""
         with self._traffic.lock:
-            news = self._problem != problem
             self._traffic.connected = False
             self._problem = problem
+            news, self._said = problem != self._said, problem
         if news:
             self._report(problem)
+        self._wake()
+        return news
+
+    def _arrived(self) -> None:
+        """Something has; the caller has the lock."""
+        if self._said and self._traffic.connected:
+            self._report(f"relay {self._url}: connected")
+            self._said = ""
         self._wake()
 
     def _wake(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -63,7 +64,15 @@ async def dial(
         raise BrokenResourceError(f"{peer}: no answer in {patience:.0f} s") from None
     except OSError as error:
         raise BrokenResourceError(f"{peer}: {explain(error)}") from None
-    prepare(writer.get_extra_info("socket"))
+    connection = writer.get_extra_info("socket")
+    try:
+        # A loop may have closed it before anybody saw it: who listened is gone again.
+        if connection is None:
+            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        prepare(connection)
+    except OSError as error:
+        writer.transport.abort()
+        raise BrokenResourceError(f"{peer}: {explain(error)}") from None
     if token:
         writer.write(TOKEN_MAGIC + _LENGTH.pack(len(token)) + token)
     return Wire(reader, writer, peer, compress=zstd)

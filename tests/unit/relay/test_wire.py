@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -55,6 +57,30 @@ async def echo(wire: Wire) -> None:
             await wire.drain()
     except EOFError:
         pass
+
+
+def test_a_connection_that_is_lost_while_it_is_made(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who listened may be gone before the loop gets round to us."""
+    opened = asyncio.open_connection
+
+    async def lost(
+        *arguments: Any, **keywords: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await opened(*arguments, **keywords)
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return reader, writer
+
+    async def main() -> None:
+        async with listening(echo) as server:
+            monkeypatch.setattr(asyncio, "open_connection", lost)
+            with pytest.raises(BrokenResourceError, match=f"^relay 127.0.0.1:{server.port}: "):
+                await connect(server.port)
+
+    run(loop, main())
 
 
 @pytest.mark.parametrize("zstd", [False, True], ids=["", "zstd"])
