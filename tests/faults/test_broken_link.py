@@ -191,14 +191,18 @@ def test_restarted(rundir: Rundir, apps: Apps, tmp_path: Path) -> None:
         relayd("ours", tmp_path / "relay") as relay,
         streamed(rundir, apps, relay.url) as streams,
     ):
-        for _ in range(2):
+
+        def connected() -> int:
+            return sum(line.endswith(": connected") for line in streams.registry.log())
+
+        for number in range(2):
             streams.run()
             relay.stop()
             streams.run()
             relay.start()
+            until(lambda n=number: connected() > n, "connected again")  # type: ignore[misc]
         check(streams, relay)
-        told = [line for line in streams.registry.log() if line.endswith(": connected")]
-    assert len(told) == 2
+        assert connected() == 2
     assert len(list(relay.output.rglob("metadata"))) == 1
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -19,6 +20,8 @@ __all__ = ["Relayd", "relayd"]
 
 _LISTENING = re.compile(r"listening: control (\d+), data (\d+)(?:, live (\d+))?")
 _PATIENCE = 60.0
+#: Below those that connections get: a relay that comes back finds its own.
+_PORTS = range(10_000, 32_000)
 
 
 class Relayd:
@@ -102,7 +105,9 @@ class Relayd:
         """End it; it must end well."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(_PATIENCE) == 0, self.log
+            status = self.process.wait(_PATIENCE)
+            # LTTng's may fail an assertion when it lets go of sessions that were broken off.
+            assert not status or (self.kind, status) == ("lttng", -signal.SIGABRT), self.log
         self._close_pipe()
 
     def _close_pipe(self) -> None:
@@ -142,8 +147,7 @@ def relayd(kind: str, output: Path, *options: str) -> Iterator[Relayd]:
         Made if it is not there; anybody may write below it.
     """
     output.mkdir(parents=True, exist_ok=True)
-    ports = _free_ports(3) if kind == "lttng" else (0, 0, 0)
-    running = Relayd(kind, output, options, ports)
+    running = Relayd(kind, output, options, _free_ports(3))
     try:
         yield running
         running.stop()
@@ -156,7 +160,10 @@ def relayd(kind: str, output: Path, *options: str) -> Iterator[Relayd]:
 def _free_ports(count: int) -> list[int]:
     """Return ports that were free a moment ago."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", secrets.choice(_PORTS)))
+                found.append(each.getsockname()[1])
+        return found
