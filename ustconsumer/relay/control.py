@@ -231,10 +231,20 @@ class Control:
         self._known().close_stream(handle, last)
         return _OK
 
-    def _data_pending(self, raw: bytes) -> bytes:
+    def is_pending(self, raw: bytes) -> bool:
+        """Return what ``DATA_PENDING`` asks: whether something up to a packet has not arrived.
+
+        Raises
+        ------
+        RemoteProtocolError
+            It makes no sense.
+        """
         handle, last = _take(_TWO, raw, "question of pending data")
         stream = self._known().stream(handle)
-        return _STATUS.pack(isinstance(stream, RelayStream) and stream.is_pending(last))
+        return isinstance(stream, RelayStream) and stream.is_pending(last)
+
+    def _data_pending(self, raw: bytes) -> bytes:
+        return _STATUS.pack(self.is_pending(raw))
 
 
 def _take(layout: struct.Struct, raw: bytes, what: str) -> tuple[int, ...]:

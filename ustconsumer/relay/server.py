@@ -27,6 +27,8 @@ _ABSENCE = 10.0
 _LAST_PACKETS = 10.0
 #: Seconds that viewers get to read what is left of a session.
 _FAREWELL = 60.0
+#: Seconds that a producer of ours waits at most for the answer whether a packet has arrived.
+_MOMENT = 0.1
 
 
 class _Parts(Protocol):
@@ -56,6 +58,8 @@ class Relay:
         #: by session id: who sends to it now, and over which data connections
         self._producers: dict[int, Wire] = {}
         self._sources: dict[int, set[Wire]] = {}
+        #: by session id: done when the next packet is whole, if somebody waits for it
+        self._arrivals: dict[int, asyncio.Future[None]] = {}
 
     async def control(self, wire: Wire) -> None:
         """Serve a control connection to its end."""
@@ -83,6 +87,8 @@ class Relay:
             await _receive(wire, control.begin_metadata(first, size - len(first)))
             return
         payload = await wire.readexactly(size)
+        if command == Command.DATA_PENDING:
+            await self._arrival(control, payload)
         before = control.session
         answer = control.handle(command, payload)
         if before is None and control.session is not None:
@@ -90,6 +96,27 @@ class Relay:
         if answer:
             wire.write(answer)
             await wire.drain()
+
+    async def _arrival(self, control: Control, question: bytes) -> None:
+        """Wait a moment until what a producer of ours asks about has arrived.
+
+        It need not ask again and again; its packets came before its question.
+        """
+        session = control.session
+        if session is None or not session.resumable:
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _MOMENT
+        while control.is_pending(question) and (left := end - loop.time()) > 0:
+            arrival = self._arrivals.setdefault(session.id, loop.create_future())
+            await asyncio.wait((arrival,), timeout=left)
+
+    def _arrived(self, session: RelaySession | None) -> None:
+        """Let go on who waits for a packet of a session."""
+        if session is not None and session.id in self._arrivals:
+            arrival = self._arrivals.pop(session.id)
+            if not arrival.done():
+                arrival.set_result(None)
 
     async def data(self, wire: Wire) -> None:
         """Serve a data connection to its end."""
@@ -106,6 +133,7 @@ class Relay:
                 first = await wire.readexactly(min(header.size, DATA_PACKET.size))
                 incoming = stream.begin(header, first)
                 await _receive(wire, incoming, first)
+                self._arrived(session)
         except RemoteProtocolError as error:
             _log.warning("%s: data connection closed: %s", _who(wire, session), error)
         except OSError as error:
@@ -190,6 +218,7 @@ class Relay:
 
     def _forget(self, session: RelaySession) -> None:
         if session.id not in self._producers:
+            self._arrived(session)
             self._sessions.forget(session)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -100,14 +101,17 @@ class Wire:
         self._held = bytearray(begun)
         self._unpacker: _Unpacker | None = None
         self._packed = b""
+        #: written and not pushed: a system call for all of it together
+        self._outgoing: list[bytes | memoryview] = []
+        self._outgoing_size = 0
         self._packer: _Compressor | None = None
         if compress:
             self._packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
 
     @property
     def pending(self) -> int:
-        """Bytes that wait for the socket."""
-        return self._writer.transport.get_write_buffer_size()
+        """Bytes that wait for the socket, or to be pushed."""
+        return self._outgoing_size + self._writer.transport.get_write_buffer_size()
 
     def unpack(self) -> None:
         """Read a compressed stream from here on."""
@@ -122,12 +126,32 @@ class Wire:
         BrokenResourceError
             The connection is lost.
         """
-        self._send(data if self._packer is None else self._packer.compress(data))
+        if self._writer.is_closing():
+            raise BrokenResourceError(f"{self.peer}: the connection is lost")
+        if self._packer is not None:
+            data = self._packer.compress(data)
+        self._take(data)
 
     def push(self) -> None:
-        """Hand everything written to the socket: nothing waits in a compressor."""
+        """Hand everything written to the socket: nothing waits here, or in a compressor.
+
+        Raises
+        ------
+        BrokenResourceError
+            The connection is lost.
+        """
         if self._packer is not None:
-            self._send(self._packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+            self._take(self._packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        outgoing, self._outgoing, self._outgoing_size = self._outgoing, [], 0
+        if not outgoing:
+            return
+        # What the loop says of a connection that ended while we did something else is its own.
+        if self._writer.is_closing():
+            raise BrokenResourceError(f"{self.peer}: the connection is lost")
+        try:
+            self._writer.writelines(outgoing)
+        except RuntimeError:
+            raise BrokenResourceError(f"{self.peer}: the connection is lost") from None
 
     async def drain(self) -> None:
         """Send what was written, and wait until there is room for more.
@@ -188,9 +212,19 @@ class Wire:
             left -= len(part)
         return b"".join(parts)
 
+    def acknowledge(self) -> None:
+        """Tell the peer at once what has come, for once: it may wait for that with the rest."""
+        connection = self._writer.get_extra_info("socket")
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     def close(self) -> None:
         """Close the connection; what waits is sent still, if the peer takes it."""
         if not self._writer.is_closing():
+            if self._outgoing:
+                with contextlib.suppress(BrokenResourceError):
+                    self.push()
             self._writer.close()
 
     def abort(self) -> None:
@@ -204,14 +238,10 @@ class Wire:
         except OSError as error:
             raise BrokenResourceError(f"{self.peer}: {explain(error)}") from None
 
-    def _send(self, data: bytes | memoryview) -> None:
-        # What the loop says of a connection that ended while we did something else is its own.
-        if self._writer.is_closing():
-            raise BrokenResourceError(f"{self.peer}: the connection is lost")
-        try:
-            self._writer.write(data)
-        except RuntimeError:
-            raise BrokenResourceError(f"{self.peer}: the connection is lost") from None
+    def _take(self, data: bytes | memoryview) -> None:
+        if data:
+            self._outgoing.append(data)
+            self._outgoing_size += len(data)
 
     async def _receive(self, size: int) -> bytes:
         try:
