@@ -21,6 +21,8 @@ __all__ = ["Delivery"]
 _TURN = 32
 #: Seconds between two questions whether something has arrived; doubled while nothing has.
 _ASK, _MAX_ASK = 0.001, 0.1
+#: Questions before that, one upon the other: a packet is mostly a moment behind its index.
+_EARLY = 8
 #: Periods of a live session that viewers get for the end of a trace, and seconds at most.
 _LINGER, _MAX_LINGER = 2.5, 4.0
 #: Nanoseconds that packets of a live session are held back.
@@ -225,7 +227,8 @@ class Delivery:
             announced.sent += 1
             announced.end = packet.end
             self._sent.set()
-            await link.drain()
+            if link.is_full:
+                await link.drain()
 
     def _until(self) -> int:
         """Return the time until which viewers may know what happened; the caller has the lock.
@@ -258,7 +261,7 @@ class Delivery:
 
     async def _ask(self) -> None:
         """Find out what has arrived: an index is acknowledged before its packet is there."""
-        traffic, delay = self._traffic, _ASK
+        traffic, delay, early = self._traffic, _ASK, _EARLY
         while True:
             self._sent.clear()
             with traffic.lock:
@@ -277,13 +280,18 @@ class Delivery:
                 for (flow, count, _), missing in zip(asked, pending, strict=True):
                     if not missing:
                         traffic.arrived(flow.arrived(count))
-            if all(pending):
+                # Traces may be complete, or there is room for what is kept.
+                more = traffic.keeper is not None or traffic.has_ended
+            if not all(pending):
+                delay, early = _ASK, _EARLY
+                if more:
+                    self._event.set()
+            elif early:
+                early -= 1
+            elif not self._link.resumable:
+                # One of ours has waited before it answered.
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _MAX_ASK)
-            else:
-                delay = _ASK
-                # Traces may be complete now.
-                self._event.set()
 
     def _lingers(self, text: TraceText, flows: list[Flow]) -> bool:
         """Return whether viewers get more time; tell them that nothing else comes."""

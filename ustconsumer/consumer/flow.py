@@ -314,6 +314,11 @@ class Traffic:
         return self._patience is not None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is read of some trace here."""
+        return self.ending or any(text.ended for text in self.texts.values())
+
+    @property
     def is_hopeless(self) -> bool:
         """Whether the end has come, and nothing arrived for as long as that may take."""
         return self._patience is not None and self.still_s > self._patience

@@ -239,11 +239,16 @@ class RelayLink:
         if status == Status.OK:
             self.path = raw[_CLOSED.size :].rstrip(b"\0").decode(errors="replace")
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more packets would only be older when they arrive: `drain` first."""
+        return self._data is not None and self._data.pending > _PENDING
+
     async def drain(self) -> None:
-        """Wait until the sockets take more."""
+        """Hand everything written to the sockets, and wait until they take more."""
         if self._data is not None:
             self._data.push()
-            if self._data.pending > _PENDING:
+            if self.is_full:
                 await self._data.drain()
         await self._control.drain()
 
@@ -379,6 +384,10 @@ class RelayLink:
                 if not chunk:
                     raise BrokenResourceError(f"relay {self.url}: it closed the connection")
                 held += chunk
+                if self._expected and not self.resumable:
+                    # LTTng's relay answers in small segments, each when the one before it is
+                    # acknowledged; the system would do that 40 ms later.
+                    self._control.acknowledge()
                 while self._expected:
                     size = self._expected[0].need(held)
                     if len(held) < size:
