@@ -29,6 +29,7 @@ from typing import Any
 from compare.cost import cpu_seconds, pin
 from compare.peers import Channel, Stack, discarded_events, lttng, ours, trace_bytes
 from helpers.apps import build
+from helpers.relayd import Relayd
 
 __all__ = ["Case", "Run", "machine", "main", "numbers", "record"]
 
@@ -81,17 +82,31 @@ class Case:
         return _BUDGETS.get(self.size) if self.programs == 1 else None
 
 
-def record(start: Callable[[], AbstractContextManager[Stack]], app: Path, case: Case) -> Run:
-    """Record the programs once with a fresh registry; return what it cost."""
+def record(
+    start: Callable[[], AbstractContextManager[Stack]],
+    app: Path,
+    case: Case,
+    relay: Relayd | None = None,
+) -> Run:
+    """Record the programs once with a fresh registry; return what it cost.
+
+    Parameters
+    ----------
+    relay : Relayd, optional
+        Where the trace is sent, instead of a directory; it is one of the daemons.
+    """
     with start() as stack:
-        output = stack.rundir.home / "trace"
-        stack.verb("create", "bench", "-o", str(output))
+        output = stack.rundir.home / "trace" if relay is None else relay.output
+        place = ("-o", str(output)) if relay is None else ("--set-url", relay.url)
+        stack.verb("create", "bench", *place)
         stack.verb("enable-channel", *case.channel.options(), "channel0")
         stack.verb("enable-event", "-c", "channel0", "flood:tick")
         if case.direct:
             stack.write_directly("bench")
         stack.verb("start")
         consumers, daemons = stack.consumers(), stack.daemons()
+        if relay is not None:
+            daemons.append(relay.process.pid)
         cpus = sorted(os.sched_getaffinity(0))
         apart = case.pinned and len(cpus) > 1
         if apart:
