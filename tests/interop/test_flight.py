@@ -246,6 +246,7 @@ def test_everything_goes_on_after_an_event(apps: Apps, rundir: Rundir) -> None:
         rundir, apps, "--snapshot-on=sleeper:beat,exit", "--snapshot-filter=n == 20 || n == 40"
     )
     until(lambda: running.count() >= 1, "a snapshot")
+    rundir.run(["sleep", "0.05"])
     flight = running.end()
     # The second event comes within a second of the first: with it, or with the end, at the latest.
     assert flight.count in (2, 3)
