@@ -12,6 +12,7 @@ import socket
 from sessiond.access import Access
 from sessiond.actions import Actions, Listeners
 from sessiond.applications import Application
+from sessiond.channelverbs import ChannelVerbs
 from sessiond.clients import Clients
 from sessiond.consumers import Consumers
 from sessiond.control import Control
@@ -22,6 +23,7 @@ from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
 from sessiond.notifiers import Notifiers
 from sessiond.notify import answer
 from sessiond.quota import Limits, QuotaError, Quotas
+from sessiond.readingverbs import ReadingVerbs
 from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
@@ -88,7 +90,12 @@ class Daemon:
             loop,
             control,
             rundir,
-            {**self._control.handlers(), **TriggerVerbs(self).handlers()},
+            {
+                **self._control.handlers(),
+                **ChannelVerbs(self).handlers(),
+                **ReadingVerbs(self).handlers(),
+                **TriggerVerbs(self).handlers(),
+            },
             access.may_control,
             self._holes.found,
         )

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from sessiond.access import Access
+from sessiond.channelverbs import ChannelVerbs
+from sessiond.clients import Handler
 from sessiond.control import Control
+from sessiond.readingverbs import ReadingVerbs
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
 from sessiond.sockets import Peer
@@ -105,8 +108,13 @@ def host() -> Iterator[Host]:
     host.close()
 
 
+def handlers_of(host: Any) -> dict[type[Message], Handler]:
+    verbs = (Control(host), ChannelVerbs(host), ReadingVerbs(host))
+    return {kind: handler for each in verbs for kind, handler in each.handlers().items()}
+
+
 def ask(host: Host, uid: int, request: Message) -> Any:
-    handlers = Control(host).handlers()  # type: ignore[arg-type]
+    handlers = handlers_of(host)
     return asyncio.run(handlers[type(request)](Asker(uid), request))  # type: ignore[arg-type]
 
 
@@ -178,7 +186,7 @@ def test_who_waited_for_a_session_that_was_destroyed_does_not_get_its_successor(
     (session,) = host.registry.named("s", MINE)
 
     async def scenario() -> None:
-        handlers = Control(host).handlers()  # type: ignore[arg-type]
+        handlers = handlers_of(host)
         async with host.recording(session).lock:
             waiting = asyncio.ensure_future(
                 handlers[DestroySession](Asker(MINE), DestroySession(session="s"))  # type: ignore[arg-type]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""What clients of the registry see: sessions, channels, rules, streams, programs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ustconsumer.protocol.messages import MAX_COUNT
+
+__all__ = [
+    "AppInfo",
+    "ChannelInfo",
+    "ChannelOptions",
+    "ConsumerInfo",
+    "ConsumerStats",
+    "Destination",
+    "EventInfo",
+    "SessionInfo",
+    "StreamInfo",
+]
+
+
+class ChannelOptions(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Attributes of a channel; sizes in bytes, times in microseconds."""
+
+    subbuf_size: int = 524288
+    num_subbuf: int = 4
+    #: "discard" or "overwrite"
+    mode: str = "discard"
+    #: "uid" or "pid"
+    buffers: str = "uid"
+    switch_timer_us: int = 0
+    read_timer_us: int = 0
+    blocking_timeout_us: int = 0
+
+
+class EventInfo(msgspec.Struct, kw_only=True):
+    """One event rule of a channel."""
+
+    pattern: str
+    enabled: bool = True
+    #: 0 all, 1 "at least as severe", 2 exactly
+    loglevel_type: int = 0
+    loglevel: int = -1
+    exclusions: list[str] = []
+    #: an expression, see `ustconsumer.client.filter`; empty: none
+    filter: str = ""
+
+
+class ChannelInfo(msgspec.Struct, kw_only=True):
+    name: str
+    enabled: bool
+    options: ChannelOptions
+    contexts: list[str]
+    events: list[EventInfo]
+    #: events lost so far in all its buffers, also in those that are gone
+    discarded: int = 0
+
+
+class StreamInfo(msgspec.Struct, kw_only=True):
+    """One ring buffer, its shared counters sampled now; positions in bytes."""
+
+    id: int
+    trace: str
+    channel: str
+    cpu: int
+    produced: int
+    consumed: int
+    lost_full: int
+    lost_wrap: int
+    lost_big: int
+
+    @property
+    def lost(self) -> int:
+        """Events lost for any reason; writers can store what they like, a word holds it."""
+        return min(self.lost_full + self.lost_wrap + self.lost_big, MAX_COUNT)
+
+
+class ConsumerStats(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Totals of a consumer since it attached."""
+
+    packets: int = 0
+    bytes: int = 0
+    #: packets with a hole, left by a process that was killed while it wrote
+    repaired: int = 0
+    #: what the last drain had to leave in the buffers because the output took nothing
+    unwritten_bytes: int = 0
+    unwritten_events: int = 0
+    #: directory of the trace below the relay's, where it says so
+    place: str = ""
+    #: sub-buffers given up or streams closed, one line each
+    problems: list[str] = []
+
+
+class ConsumerInfo(msgspec.Struct, kw_only=True):
+    pid: int
+    kind: str
+    stats: ConsumerStats
+
+
+class Destination(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """Where packets go beside, or instead of, the session's directory, and in which form."""
+
+    #: of the relay, see `ustconsumer.protocol.relayurl`; empty: to none
+    url: str = ""
+    #: of its data port, if that is elsewhere: ``tcp://HOST:PORT``
+    data_url: str = ""
+    #: microseconds after which an idle stream says so to viewers; 0: not a live session
+    live_us: int = 0
+    #: compression level of the files in the directory; 0: plain files
+    zstd: int = 0
+    #: absolute directory for packets that the relay does not take now; empty: they wait in the
+    #: buffers
+    spool: str = ""
+    #: bytes that it may have; 0: no limit
+    spool_size: int = 0
+    #: files, absolute: a secret shared with the relay, whom we trust to sign its certificate
+    #: (empty: the system's), our own certificate and its key
+    token_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+class SessionInfo(msgspec.Struct, kw_only=True):
+    name: str
+    id: str
+    uid: int
+    gid: int
+    #: "configured", "active", "paused", "inactive" (after a stop)
+    state: str
+    #: directory of the trace, absolute; empty without output
+    output: str
+    created: str
+    channels: list[ChannelInfo]
+    streams: list[StreamInfo]
+    consumer: ConsumerInfo | None
+    #: applications that ever got buffers of this session, by pid
+    processes: list[int]
+    #: where else they go, and how
+    destination: Destination = Destination()
+    #: nothing is written until a snapshot is asked for
+    snapshot: bool = False
+    #: directory of the buffers' files; empty: they have none
+    shm_path: str = ""
+    #: traces of ended processes whose buffers were given up: newer ones took the room
+    dropped: int = 0
+    #: applications that did not answer in time, one line each
+    slow: list[str] = []
+    #: what kept packets from the consumer's sink, one line each
+    problems: list[str] = []
+
+
+class AppInfo(msgspec.Struct, kw_only=True):
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    name: str
+    abi: str
+    bits: int
+    #: version of the tracer, "2.13.5", once known
+    tracer: str
+    #: "registering", "registered", "slow", "refused", or "unregistered": a forked child
+    #: that writes through its parent's registration
+    state: str
+    #: sessions that record it
+    sessions: list[str]
+    #: why it is not traced or does not follow, empty if it is and does
+    reason: str = ""

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Control protocol: requests for sessions, their channels and rules, and programs."""
+
+from __future__ import annotations
+
+from ustconsumer.protocol.messages import Message
+from ustconsumer.protocol.model import AppInfo, ChannelOptions, Destination, EventInfo, SessionInfo
+
+__all__ = [
+    "MESSAGES",
+    "AddContext",
+    "Applications",
+    "CreateSession",
+    "DestroySession",
+    "EnableChannel",
+    "EnableEvent",
+    "ListApplications",
+    "ListSessions",
+    "PauseSession",
+    "Sessions",
+    "SpawnConsumer",
+    "StartSession",
+    "StopSession",
+]
+
+
+class CreateSession(Message, tag="create", kw_only=True):
+    name: str
+    #: absolute directory; created by the consumer; empty: none
+    output: str
+    destination: Destination = Destination()
+    #: nothing is written until a snapshot is asked for; channels overwrite by default
+    snapshot: bool = False
+    #: absolute directory in which the buffers are files; empty: memory without a name
+    shm_path: str = ""
+    #: environment values that go into the metadata are the registry's business
+
+
+class DestroySession(Message, tag="destroy", kw_only=True):
+    session: str
+
+
+class EnableChannel(Message, tag="enable-channel", kw_only=True):
+    session: str
+    channel: str
+    options: ChannelOptions
+
+
+class EnableEvent(Message, tag="enable-event", kw_only=True):
+    session: str
+    #: empty: the session's only channel, or a new "channel0"
+    channel: str = ""
+    event: EventInfo
+
+
+class AddContext(Message, tag="add-context", kw_only=True):
+    session: str
+    #: empty: every channel (a new "channel0" if there is none)
+    channel: str = ""
+    contexts: list[str]
+
+
+class StartSession(Message, tag="start", kw_only=True):
+    """Replied to when every application that answers in time records."""
+
+    session: str
+
+
+class StopSession(Message, tag="stop", kw_only=True):
+    """Replied to when the trace in the consumer's sink is complete."""
+
+    session: str
+
+
+class PauseSession(Message, tag="pause", kw_only=True):
+    """Record nothing until the next `StartSession`; buffers, consumer and trace stay as they are.
+
+    Replied to when no application is in the middle of an event.
+    """
+
+    session: str
+
+
+class ListSessions(Message, tag="list", kw_only=True):
+    #: empty: all that the peer may see
+    session: str = ""
+
+
+class Sessions(Message, tag="sessions", kw_only=True):
+    sessions: list[SessionInfo]
+
+
+class ListApplications(Message, tag="apps", kw_only=True):
+    pass
+
+
+class Applications(Message, tag="applications", kw_only=True):
+    applications: list[AppInfo]
+
+
+class SpawnConsumer(Message, tag="spawn-consumer", kw_only=True):
+    """Have the spawner start a consumer; replied to when it has attached."""
+
+    session: str
+    #: empty: "network" if the session has a relay's URL, else "disk"
+    kind: str = ""
+    #: most threads that move packets; 0: the consumer's default
+    workers: int = 0
+    #: write past the page cache where sub-buffers are large enough
+    direct: bool = False
+
+
+#: Those of this module that travel.
+MESSAGES: tuple[type[Message], ...] = (
+    CreateSession,
+    DestroySession,
+    EnableChannel,
+    EnableEvent,
+    AddContext,
+    StartSession,
+    StopSession,
+    PauseSession,
+    ListSessions,
+    ListApplications,
+    SpawnConsumer,
+    Sessions,
+    Applications,
+)
