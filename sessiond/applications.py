@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import itertools
 import logging
@@ -72,8 +73,13 @@ class Application:
     Attributes
     ----------
     key : tuple of (int, bool)
-        Its pid, and which of the two tracers a process may have: a later application with
-        this key is the same one, registered again.
+        Its process, and which of the two tracers a process may have: a later application
+        with this key is the same one, registered again.
+    hidden : bool
+        It runs in a pid namespace that ours does not see: neither ``/proc`` nor any pid of
+        ours tells of it, nor of its children.
+    ns_pid : int
+        Its pid in a pid namespace of its own, 0 if it has none.
     sessions : dict of str to AppSession
         By session id: what the program has, not what it should have.
     settled : int
@@ -86,7 +92,9 @@ class Application:
         self, peer: Peer, registration: Registration, pidfd: int, named: bool = False
     ) -> None:
         self.peer = peer
-        self.key = peer.pid, named
+        self.key = peer.key, named
+        self.hidden = not peer.pid
+        self.ns_pid = _pid_inside(peer, registration)
         self.registration = registration
         self.pidfd = pidfd
         self.layout = LAYOUTS[registration.major]
@@ -111,13 +119,19 @@ class Application:
         self._settling: list[tuple[int, asyncio.Future[None]]] = []
 
     def __str__(self) -> str:
-        return f"{self.registration.name!r} (pid {self.peer.pid})"
+        pid = str(self.peer.pid)
+        if self.ns_pid:
+            pid = f"{'unknown here' if self.hidden else pid}, {self.ns_pid} inside its container"
+        return f"{self.registration.name!r} (pid {pid})"
 
     def owner(self, buffers: str) -> Owner:
         """Return whose buffers it writes, with buffers per ``"uid"`` or per ``"pid"``."""
         process = None
         if buffers == "pid":
-            process = Process(self.peer.pid, self.registration.name, self.number, self.registered)
+            # As lttng-sessiond, which goes by what the kernel tells it; of a hidden one it
+            # would be nothing.
+            pid = self.peer.pid or self.ns_pid
+            process = Process(pid, self.registration.name, self.number, self.registered)
         return Owner(self.peer.uid, self.layout, self.tracer, process)
 
     @property
@@ -191,6 +205,7 @@ class Application:
             pid=self.peer.pid,
             # Its own claim: shown, and nothing depends on it.
             ppid=registration.ppid if registration.pid == self.peer.pid else 0,
+            ns_pid=self.ns_pid,
             uid=self.peer.uid,
             gid=self.peer.gid,
             name=registration.name,
@@ -211,3 +226,17 @@ class Application:
             else:
                 keep.append((revision, waiting))
         self._settling = keep
+
+
+def _pid_inside(peer: Peer, registration: Registration) -> int:
+    """Return a process's pid in its own pid namespace; 0 if that is ours, or it lies."""
+    if registration.pid == peer.pid:
+        return 0
+    if not peer.pid:
+        return registration.pid
+    # What it claims is shown only if the kernel says the same.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{peer.pid}/status").read_text(errors="replace").splitlines():
+            if line.startswith("NSpid:") and int(line.split()[-1]) == registration.pid:
+                return registration.pid
+    return 0

@@ -84,7 +84,7 @@ class Daemon:
         self._consumers = Consumers(loop, spawner)
         self.snapshots = Snapshots(self.recording, self._consumers.run)
         self._control = Control(self)
-        self._doorman = Doorman(loop, apps, self._admit, self._no_room)
+        self._doorman = Doorman(loop, apps, self._admit, self._no_room, self._is_registered)
         self._holes = HoleJudge(loop, lambda: list(self._applications.values()))
         self._clients = Clients(
             loop,
@@ -195,9 +195,12 @@ class Daemon:
     def _concerns(self, app: Application, session: Session) -> bool:
         return session.id in app.sessions or self._joins(app, session)
 
+    def _is_registered(self, peer: Peer) -> bool:
+        return not self._applications.keys().isdisjoint(((peer.key, False), (peer.key, True)))
+
     def _no_room(self, peer: Peer) -> str:
         """Return why a uid may not have another application, empty if it may."""
-        if not self._applications.keys().isdisjoint(((peer.pid, False), (peer.pid, True))):
+        if self._is_registered(peer):
             return ""
         try:
             self.quotas.take("applications", peer.uid)

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from sessiond.applications import Application
+from sessiond.halfopen import HalfOpen, Hall
 from sessiond.quota import QuotaError
 from sessiond.refusals import Refusals
 from sessiond.sockets import Listener, Peer, close_all, peer_of, pidfd_of
@@ -43,26 +44,6 @@ _REGISTER_SECONDS = 10.0
 _RESERVE = 256
 
 
-class _HalfOpen:
-    """A connection that has not said yet who it is, or whose twin is not there yet."""
-
-    def __init__(self, sock: socket.socket, peer: Peer) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.raw = bytearray()
-        self.registration: Registration | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        # The sockets of `ustconsumer.tracer` have names (the kernel's choice), those of
-        # liblttng-ust have none: a program with both registers twice.
-        self.named = False
-        with contextlib.suppress(OSError):
-            self.named = bool(sock.getpeername())
-
-    def key(self, socket_type: int) -> tuple[int, bool, int]:
-        """Return what tells apart the connections that belong to one registration."""
-        return self.peer.pid, self.named, socket_type
-
-
 class Doorman:
     """Accepts connections of applications, pairs them by process, and judges them.
 
@@ -74,6 +55,8 @@ class Doorman:
         Gets each new application with its two sockets, command first.
     no_room : callable
         Says why a peer may not have another application, nothing if it may.
+    registered : callable
+        Whether a peer has an application.
     """
 
     def __init__(
@@ -82,13 +65,17 @@ class Doorman:
         listener: socket.socket,
         admit: Callable[[Application, socket.socket, socket.socket], None],
         no_room: Callable[[Peer], str] = lambda peer: "",
+        registered: Callable[[Peer], bool] = lambda peer: False,
     ) -> None:
+        self._registered = registered
         self._no_room = no_room
         self._loop = loop
         self._admit = admit
-        self._half_open: set[_HalfOpen] = set()
+        self._hall = Hall()
+        #: uids that were told of
+        self._crowds: set[int] = set()
         #: complete first messages that wait for their twin
-        self._waiting: dict[tuple[int, bool, int], _HalfOpen] = {}
+        self._waiting: dict[tuple[int, bool, int], HalfOpen] = {}
         self._refusals = Refusals()
         self._cpus = possible_cpus()
         self._listener = Listener(loop, listener, "applications", self._connected)
@@ -103,36 +90,68 @@ class Doorman:
 
     def close(self) -> None:
         self._listener.close()
-        for half in tuple(self._half_open):
-            self._drop(half, "")
+        for half in self._hall.everybody():
+            self._drop(half)
 
     def _connected(self, sock: socket.socket) -> None:
-        half = _HalfOpen(sock, peer_of(sock))
-        reason = self._crowded(half)
-        if reason:
+        half = HalfOpen(sock, peer_of(sock))
+        if not self._make_room(half):
+            reason = "the registry has no file descriptors left: raise its limit (ulimit -n)"
             self._refusals.note(half.peer, None, reason)
-            sock.close()
+            half.sock.close()
             # Its other socket would have it wait for a command that never comes.
-            for other in tuple(self._half_open):
+            for other in self._hall.of_uid(half.peer.uid):
                 if other.key(0) == half.key(0):
-                    self._drop(other, "")
+                    self._drop(other)
             return
-        half.timer = self._loop.call_later(
-            _REGISTER_SECONDS, self._drop, half, "did not complete its registration"
-        )
-        self._half_open.add(half)
-        self._loop.add_reader(sock.fileno(), self._read, half)
+        half.timer = self._loop.call_later(_REGISTER_SECONDS, self._too_late, half)
+        self._hall.add(half)
+        self._loop.add_reader(half.sock.fileno(), self._read, half)
 
-    def _crowded(self, half: _HalfOpen) -> str:
-        """Return why there is no room for one more connection, empty if there is."""
-        if half.sock.fileno() >= descriptors_leaving(_RESERVE):
-            return "the registry has no file descriptors left: raise its limit (ulimit -n)"
+    def _make_room(self, half: HalfOpen) -> bool:
+        """Return whether there is room for one more; those that say nothing have to make it.
+
+        To refuse the newcomer would be to refuse whom nobody can tell from them yet: a
+        program that is about to register.
+        """
         uid = half.peer.uid
-        if sum(other.peer.uid == uid for other in self._half_open) >= _MAX_HALF_OPEN:
-            return f"uid {uid} has {_MAX_HALF_OPEN} connections that have not registered"
-        return ""
+        mine = self._hall.of_uid(uid)
+        if not mine:
+            self._crowds.discard(uid)
+        if len(mine) >= _MAX_HALF_OPEN:
+            self._push_out(self._hall.last_to_register(uid))
+        while half.sock.fileno() >= descriptors_leaving(_RESERVE):
+            silent = self._hall.longest_silent()
+            if silent is None:
+                return False
+            self._push_out(silent)
+            try:
+                half.move_down()
+            except OSError:
+                return False
+        return True
 
-    def _read(self, half: _HalfOpen) -> None:
+    def _push_out(self, half: HalfOpen | None) -> None:
+        if half is None:
+            return
+        uid = half.peer.uid
+        if uid not in self._crowds:
+            self._crowds.add(uid)
+            _log.warning(
+                "uid %d has %d connections that have not registered (one is of pid %d): "
+                "the oldest make room for new ones",
+                *(uid, len(self._hall.of_uid(uid)), half.peer.pid),
+            )
+        self._drop(half)
+
+    def _too_late(self, half: HalfOpen) -> None:
+        what = f"{half.unfinished} in {_REGISTER_SECONDS:.0f} s"
+        if self._registered(half.peer):
+            self._drop(half, what)
+        else:
+            self._refuse(half, half.registration, f"it never finished registering: it {what}")
+
+    def _read(self, half: HalfOpen) -> None:
         try:
             # Not a byte more than the registration: what follows is for the link.
             chunk = half.sock.recv(max(1, REGISTRATION_SIZE - len(half.raw)))
@@ -150,7 +169,7 @@ class Doorman:
             if len(half.raw) == REGISTRATION_SIZE:
                 self._judge(half)
 
-    def _judge(self, half: _HalfOpen) -> None:
+    def _judge(self, half: HalfOpen) -> None:
         try:
             registration = half.registration = parse_registration(bytes(half.raw))
         except RemoteProtocolError as error:
@@ -163,14 +182,14 @@ class Doorman:
         key = half.key(registration.socket_type)
         stale = self._waiting.pop(key, None)
         if stale is not None:
-            self._drop(stale, "")  # the process has started over
+            self._drop(stale)  # the process has started over
         self._waiting[key] = half
         command = self._waiting.get(half.key(SocketType.COMMAND))
         notify = self._waiting.get(half.key(SocketType.NOTIFY))
         if command is not None and notify is not None:
             self._pair(command, notify)
 
-    def _pair(self, command: _HalfOpen, notify: _HalfOpen) -> None:
+    def _pair(self, command: HalfOpen, notify: HalfOpen) -> None:
         assert command.registration is not None
         for half in (command, notify):
             self._forget(half)
@@ -195,7 +214,7 @@ class Doorman:
             close_all([pidfd])
             raise
         else:
-            self._refusals.forget(command.peer)
+            self._refusals.forget(command.peer, command.registration)
 
     def _reason(self, peer: Peer, registration: Registration) -> str:
         """Return why a program cannot be traced, empty if it can."""
@@ -204,8 +223,12 @@ class Doorman:
             return reason
         if LAYOUTS.get(registration.major) not in RING_LAYOUTS:
             return f"its LTTng-UST speaks ABI {registration.major}, not yet supported"
-        if peer.pid == 0:
-            return f"it runs in another pid namespace, where it is process {registration.pid}"
+        if not peer.key:
+            return (
+                f"it runs in another pid namespace, where it is process {registration.pid}, and "
+                "this kernel cannot tell which one (Linux 6.9 can): run the registry outside, in "
+                "a namespace above"
+            )
         if peer.uid == _overflow_uid():
             return f"its uid is {peer.uid}, the one of users unknown here"
         cpus = self._cpus
@@ -216,20 +239,20 @@ class Doorman:
             return f"it sees {cpus} possible CPUs, the registry {self._cpus}"
         return self._no_room(peer)
 
-    def _refuse(self, half: _HalfOpen, registration: Registration, reason: str) -> None:
+    def _refuse(self, half: HalfOpen, registration: Registration | None, reason: str) -> None:
         self._refusals.note(half.peer, registration, reason)
-        self._drop(half, "")
+        self._drop(half)
 
-    def _drop(self, half: _HalfOpen, reason: str) -> None:
+    def _drop(self, half: HalfOpen, reason: str = "") -> None:
         if reason:
             _log.warning("application of pid %d closed: %s", half.peer.pid, reason)
         self._forget(half)
         half.sock.close()
 
-    def _forget(self, half: _HalfOpen) -> None:
+    def _forget(self, half: HalfOpen) -> None:
         if half.timer is not None:
             half.timer.cancel()
-        self._half_open.discard(half)
+        self._hall.discard(half)
         self._loop.remove_reader(half.sock.fileno())
         if half.registration is not None:
             key = half.key(half.registration.socket_type)

@@ -92,6 +92,8 @@ class HoleJudge:
 
     async def _who_may_write(self, trace: Trace, stream: Stream, reader: Subscription) -> str:
         """Return why the hole must be left alone, empty if nobody may fill it."""
+        if trace.hidden_writers:
+            return "programs of another pid namespace write, and not all of them can be seen"
         # Whoever registers from now on begins behind what was produced.
         asked = {app: self._ask(app) for app in self._writers(trace)}
         if asked:

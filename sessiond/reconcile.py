@@ -194,7 +194,9 @@ class Reconciler:
         entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
         if not compatible(trace.layout, app.layout):
             entry.problem = f"session {session.name}: its buffers are for {trace.layout}"
-        session.processes[app.peer.pid] = app.registration.name
+        session.processes[app.peer.key] = app.registration.name
+        # For good: a child that it forked may live on, unseen.
+        trace.hidden_writers = trace.hidden_writers or app.hidden
         return entry
 
     async def _equip(self, app: Application, entry: AppSession) -> None:

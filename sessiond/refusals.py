@@ -53,9 +53,9 @@ class Refusals:
             del self._known[next(iter(self._known))]
         self._known[key] = info, time.monotonic()
 
-    def forget(self, peer: Peer) -> None:
+    def forget(self, peer: Peer, registration: Registration | None = None) -> None:
         """Forget a program that was taken after all."""
-        self._known.pop(_key(peer, None), None)
+        self._known.pop(_key(peer, registration), None)
 
     def living(self) -> Iterator[AppInfo]:
         """Yield the refused programs that live."""

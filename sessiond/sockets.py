@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -30,17 +31,55 @@ _UCRED = struct.Struct("iII")
 
 
 class Peer(NamedTuple):
-    """The process that made a connection, as the kernel saw it then."""
+    """The process that made a connection, as the kernel saw it then.
+
+    Attributes
+    ----------
+    pid : int
+        0 for a process of a pid namespace that ours cannot see.
+    process : int
+        Tells such processes apart where the kernel does (Linux 6.9), else 0.
+    """
 
     pid: int
     uid: int
     gid: int
+    process: int = 0
+
+    @property
+    def key(self) -> int:
+        """The same for all connections of a process; no other living process has it."""
+        return self.pid or -self.process
 
 
 def peer_of(sock: socket.socket) -> Peer:
     """Return the peer's credentials; its own claims never count."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return Peer(*_UCRED.unpack(raw))
+    peer = Peer(*_UCRED.unpack(raw))
+    return peer if peer.pid else peer._replace(process=_hidden_process(sock))
+
+
+def _hidden_process(sock: socket.socket) -> int:
+    """Return the number that a pidfd's inode has, 0 if this kernel gives none of its own."""
+    try:
+        pidfd = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        return 0
+    try:
+        status = os.fstat(pidfd)
+        return status.st_ino if status.st_dev != _nameless_device() else 0
+    finally:
+        os.close(pidfd)
+
+
+@functools.cache
+def _nameless_device() -> int:
+    """Return where the kernel keeps files without a name, before Linux 6.9 also pidfds."""
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
 
 
 def pidfd_of(sock: socket.socket, pid: int) -> int:
@@ -56,6 +95,8 @@ def pidfd_of(sock: socket.socket, pid: int) -> int:
     except OSError:
         # An older kernel, where the pid may have been reused since connect: unlikely
         # within the milliseconds between connect and here.
+        if not pid:
+            raise
         return os.pidfd_open(pid)
 
 

@@ -232,6 +232,8 @@ class Trace:
         self.closed = False
         #: nobody writes it any more
         self.ended = False
+        #: it was given to a program of a pid namespace that ours does not see
+        self.hidden_writers = False
         self._users = 0
         self._gone = False
         self._first_stream = first_stream

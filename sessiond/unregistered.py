@@ -112,7 +112,7 @@ def _dead_parent(process: _Process, traces: Sequence[Trace], registered: dict[in
         pid: name
         for trace in traces
         for pid, name in trace.session.processes.items()
-        if pid not in registered
+        if pid > 0 and pid not in registered
     }
     named = [pid for pid, name in gone.items() if name == process.name]
     if process.group in named:

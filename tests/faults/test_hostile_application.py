@@ -241,7 +241,7 @@ def test_silent_ones_delay_nobody(
     assert registry.applications()[os.getpid()].state == "slow"
     assert session.info().slow == warnings
     assert closed(silent)
-    assert any("did not complete its registration" in line for line in registry.log())
+    assert any("did not say all of its registration" in line for line in registry.log())
 
 
 def test_one_that_refuses_its_buffers_is_named(

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from helpers.rundir import Rundir
@@ -64,11 +64,12 @@ class RunningRegistry:
 
 @contextlib.contextmanager
 def running_registry(
-    rundir: Rundir, *options: str, private: bool = True
+    rundir: Rundir, *options: str, private: bool = True, prefix: Sequence[str] = ()
 ) -> Iterator[RunningRegistry]:
     """Run a registry until the end of the block; unless the test kills it, it must end well.
 
-    Lasting ones (not ``private``) of one uid share a wait word: one at a time.
+    Lasting ones (not ``private``) of one uid share a wait word: one at a time. ``prefix`` is
+    a command that runs its command line (in the same process).
     """
     log = rundir.home / "registry.log"
     reading, writing = os.pipe()
@@ -87,6 +88,7 @@ def running_registry(
                 *options,
                 stderr=stderr,
                 pass_fds=(writing,),
+                prefix=prefix,
             )
         os.close(writing)
         select.select([reading], [], [], 60)

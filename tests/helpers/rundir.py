@@ -100,11 +100,15 @@ class Rundir(os.PathLike[str]):
     def start_python(
         self, *arguments: str | os.PathLike[str], **options: Any
     ) -> subprocess.Popen[Any]:
-        """Start the tests' Python (or one like it) as the user, as in `start`."""
+        """Start the tests' Python (or one like it) as the user, as in `start`.
+
+        ``prefix`` is a command of the tester that runs its command line.
+        """
+        prefix = options.pop("prefix", ())
         options["env"] = {**self.env, **(options.get("env") or {})}
         options.setdefault("cwd", self.home)
         options.setdefault("stdin", subprocess.DEVNULL)
-        process = subprocess.Popen(self.user.python(*arguments), **options)
+        process = subprocess.Popen([*prefix, *self.user.python(*arguments)], **options)
         self._started.append(process)
         return process
 

@@ -135,7 +135,8 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     channels: list[ChannelInfo]
     streams: list[StreamInfo]
     consumer: ConsumerInfo | None
-    #: applications that ever got buffers of this session, by pid
+    #: applications that ever got buffers of this session, by pid; those of pid namespaces that
+    #: the registry cannot see by another number, below 0
     processes: list[int]
     #: where else they go, and how
     destination: Destination = Destination()
@@ -168,3 +169,5 @@ class AppInfo(msgspec.Struct, kw_only=True):
     sessions: list[str]
     #: why it is not traced or does not follow, empty if it is and does
     reason: str = ""
+    #: its pid in a pid namespace of its own; then ``pid`` is 0 if the registry cannot see it
+    ns_pid: int = 0

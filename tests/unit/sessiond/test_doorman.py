@@ -16,6 +16,7 @@ import pytest
 from sessiond import doorman as module
 from sessiond.applications import Application
 from sessiond.doorman import Doorman
+from sessiond.halfopen import CROWD
 from sessiond.sockets import Peer
 
 COMMAND, NOTIFY = 0, 1
@@ -136,12 +137,101 @@ def test_half_open_connections_are_bounded_for_each_uid(
     monkeypatch.setattr(module, "peer_of", lambda sock: next(peers))
 
     async def scenario(door: Door) -> None:
-        silent = [await door.connect() for _ in range(3)]
-        assert await hung_up(await door.connect())
+        first, *silent = [await door.connect() for _ in range(3)]
+        newest = await door.connect()
+        # Who comes may be about to register; who has been silent for longest is not.
+        assert await hung_up(first)
         other = await door.connect(b"x")
-        for sock in (*silent, other):
+        for sock in (*silent, newest, other):
             with pytest.raises(BlockingIOError):
                 sock.recv(1)
+
+    play(tmp_path, scenario)
+
+
+def test_the_silent_make_room_before_those_that_spoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_HALF_OPEN", 3)
+
+    async def scenario(door: Door) -> None:
+        spoke = await door.connect(registration(COMMAND))
+        silent = [await door.connect() for _ in range(2)]
+        for sock in silent:
+            await door.connect()
+            assert await hung_up(sock)
+        with pytest.raises(BlockingIOError):
+            spoke.recv(1)
+        await door.connect(registration(NOTIFY))
+        assert (await asyncio.wait_for(door.admitted.get(), 60)).peer.pid == os.getpid()
+
+    play(tmp_path, scenario)
+
+
+def test_the_silent_give_their_descriptors_to_who_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(door: Door) -> None:
+        silent = [await door.connect() for _ in range(CROWD + 1)]
+        # One who leaves: whoever came before is in by then.
+        assert await hung_up(await door.connect(b"x" * 136))
+        highest = max(half.sock.fileno() for half in door.doorman._hall.everybody())
+        monkeypatch.setattr(module, "descriptors_leaving", lambda reserve: highest + 1)
+        # Both of its ends are above the highest: nothing but the silent ones can make room.
+        await door.connect(registration(COMMAND))
+        await door.connect(registration(NOTIFY))
+        assert (await asyncio.wait_for(door.admitted.get(), 60)).peer.pid == os.getpid()
+        for sock in silent[:2]:
+            assert await hung_up(sock)
+        assert list(door.doorman.refused()) == []
+        # What is no crowd is let be: programs that are about to speak.
+        assert await hung_up(await door.connect())
+        (refused,) = door.doorman.refused()
+        assert "no file descriptors left" in refused.reason
+
+    play(tmp_path, scenario)
+
+
+def test_one_that_never_finishes_is_told_of_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REGISTER_SECONDS", 0.05)
+
+    async def scenario(door: Door) -> None:
+        assert await hung_up(await door.connect(registration(COMMAND)))
+        (refused,) = door.doorman.refused()
+        assert (refused.pid, refused.name, refused.abi) == (os.getpid(), "app", "9.0")
+        assert refused.reason.startswith("it never finished registering: it connected once")
+        assert await hung_up(await door.connect(registration(COMMAND)[:100]))
+        (refused,) = door.doorman.refused()
+        assert "did not say all" in refused.reason
+        monkeypatch.undo()
+        await door.connect(registration(COMMAND))
+        await door.connect(registration(NOTIFY))
+        await asyncio.wait_for(door.admitted.get(), 60)
+        assert list(door.doorman.refused()) == []
+
+    play(tmp_path, scenario)
+
+
+def test_processes_of_a_hidden_namespace_are_told_apart_where_the_kernel_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two processes, which both claim to be 1 and register one socket, then the other.
+    numbers = iter((70, 71, 70, 71, 0))
+    monkeypatch.setattr(module, "peer_of", lambda sock: Peer(0, 5, 6, next(numbers)))
+
+    async def scenario(door: Door) -> None:
+        for kind in (COMMAND, NOTIFY):
+            for _ in range(2):
+                await door.connect(registration(kind))
+        both = [await asyncio.wait_for(door.admitted.get(), 60) for _ in range(2)]
+        assert [app.key for app in both] == [(-70, False), (-71, False)]
+        assert [(app.info().pid, app.info().ns_pid) for app in both] == [(0, 1), (0, 1)]
+        # An older kernel's.
+        assert await hung_up(await door.connect(registration(COMMAND)))
+        (refused,) = door.doorman.refused()
+        assert "another pid namespace, where it is process 1" in refused.reason
 
     play(tmp_path, scenario)
 

@@ -61,7 +61,9 @@ class Scene:
         self.fd = os.memfd_create("stream")
         os.ftruncate(self.fd, 4096)
         self.stream = SimpleNamespace(id=7, fd=self.fd)
-        self.trace = SimpleNamespace(streams=[self.stream], description=lambda: DESCRIPTION)
+        self.trace = SimpleNamespace(
+            streams=[self.stream], description=lambda: DESCRIPTION, hidden_writers=False
+        )
         self.held: list[str] = []
         self.recording = SimpleNamespace(
             traces={1: self.trace}, hold=lambda stream, position, reason: self.held.append(reason)
