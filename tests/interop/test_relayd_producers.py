@@ -117,6 +117,9 @@ def two_consumers(running: Relayd) -> None:
             paths.add(peer.control.exactly(size))
             assert status == 10
         assert len(paths) == 1
+        # While a packet is on its way, lttng-relayd makes no further chunk.
+        for bits, peer in zip((64, 32), peers, strict=True):
+            peer.wait(streams[bits], number)
     for bits, peer in zip((64, 32), peers, strict=True):
         finish(peer, metadata[bits], {streams[bits]: 2})
         peer.close()
