@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +16,6 @@ from helpers.peers import need_namespaces
 from helpers.registry import RunningRegistry, running_registry, until
 from helpers.rundir import Rundir
 from helpers.users import User
-
-from ustconsumer.client.registry import connect
 
 #: The kernel's stand-in for uids that a user namespace does not know.
 OVERFLOW = int(Path("/proc/sys/kernel/overflowuid").read_text())
@@ -96,43 +90,3 @@ def test_of_a_user_that_is_unknown_here(
     assert f"refused - its uid is {OVERFLOW}" in shown(rundir, program.pid)
     program.terminate()
     assert program.wait() == 0
-
-
-@contextmanager
-def registry_of_another_pid_namespace(rundir: Rundir) -> Iterator[None]:
-    """Run a registry that does not see our processes."""
-    reading, writing = os.pipe()
-    arguments = ["-m", "sessiond", "--rundir", str(rundir.path), "--private"]
-    process = rundir.start(
-        [
-            *("unshare", "-rpf", "--mount-proc", "--kill-child=SIGTERM"),
-            *(sys.executable, "-P", *arguments, "--ready-fd", str(writing)),
-        ],
-        pass_fds=(writing,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    try:
-        select.select([reading], [], [], 60)
-        assert os.read(reading, 1)
-    finally:
-        os.close(reading)
-    yield
-    with connect(rundir.path) as client:
-        client.shutdown()
-    assert process.wait() == 0
-
-
-@pytest.mark.peers("gcc", "lttng-ust-headers")
-def test_of_another_pid_namespace(rundir: Rundir, apps: Apps) -> None:
-    need_namespaces("-rpf", "--mount-proc")
-    with registry_of_another_pid_namespace(rundir):
-        program = rundir.start([apps.sleeper, "1"])
-        until(lambda: shown(rundir, 0), "it is seen")
-        # Its pid means nothing there: 0, and what it says itself.
-        assert (
-            f" refused - it runs in another pid namespace, where it is process {program.pid}"
-            in shown(rundir, 0)
-        )
-        program.terminate()
-        assert program.wait() == 0

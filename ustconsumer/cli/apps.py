@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.terminal import folded, on_terminal
+
+if TYPE_CHECKING:
+    from ustconsumer.protocol.control import AppInfo
 
 __all__ = ["configure", "run"]
 
@@ -16,6 +20,12 @@ _REASON = "REASON"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """No options of its own."""
+
+
+def _pid(app: AppInfo) -> str:
+    """Its pid here, and the one it has in its container."""
+    pid = str(app.pid) if app.pid else "?"
+    return f"{pid} ({app.ns_pid} inside)" if app.ns_pid else pid
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
@@ -31,7 +41,7 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
         version = app.tracer or "-"
         rows.append(
             (
-                *(str(app.pid), str(app.uid), app.name, app.abi or "-", str(app.bits or "-")),
+                *(_pid(app), str(app.uid), app.name, app.abi or "-", str(app.bits or "-")),
                 *(version, app.state, sessions),
             )
         )
