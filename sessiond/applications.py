@@ -16,6 +16,7 @@ from sessiond.owners import Owner, Process
 from sessiond.registry import Session
 from sessiond.sockets import Peer
 from sessiond.traces import LAYOUTS, Trace
+from sessiond.trackers import Program
 from ustconsumer.protocol.application import Registration
 from ustconsumer.protocol.control import AppInfo
 
@@ -139,6 +140,12 @@ class Application:
         if self.overdue:
             return "slow"
         return "registered" if self.done else "registering"
+
+    @property
+    def program(self) -> Program:
+        """What trackers look at; the pid is its own word, the rest the kernel's."""
+        registration, peer = self.registration, self.peer
+        return Program(registration.pid, peer.uid, peer.gid, registration.name)
 
     def by_handle(self, handle: int) -> AppSession | None:
         """Return the session that the program knows by this handle."""

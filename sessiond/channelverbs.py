@@ -6,11 +6,21 @@ from __future__ import annotations
 from sessiond.clients import Client, Handler
 from sessiond.host import Host, Sessions
 from sessiond.names import check_channel_name
+from sessiond.registry import Session
 from sessiond.requests import check_event, typed
 from sessiond.traces import check_options
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.application import CONTEXTS
-from ustconsumer.protocol.control import AddContext, Done, EnableChannel, EnableEvent, Message
+from ustconsumer.protocol.control import (
+    AddContext,
+    DisableChannel,
+    DisableEvent,
+    Done,
+    EnableChannel,
+    EnableEvent,
+    Message,
+    Track,
+)
 
 __all__ = ["ChannelVerbs"]
 
@@ -32,7 +42,10 @@ class ChannelVerbs:
         """Return the handler of each request, by its type."""
         return {
             EnableChannel: typed(EnableChannel, self.enable_channel),
+            DisableChannel: typed(DisableChannel, self.disable_channel),
             EnableEvent: typed(EnableEvent, self.enable_event),
+            DisableEvent: typed(DisableEvent, self.disable_event),
+            Track: typed(Track, self.track),
             AddContext: typed(AddContext, self.add_context),
         }
 
@@ -40,17 +53,35 @@ class ChannelVerbs:
         check_channel_name(request.channel)
         check_options(request.options)
         async with self._sessions.changing(client.peer.uid, request.session) as session:
-            session.add_channel(request.channel, request.options)
-            return Done()
+            session.enable_channel(request.channel, request.options)
+            return Done(warnings=await self._settle(session))
+
+    async def disable_channel(self, client: Client, request: DisableChannel) -> Message:
+        async with self._sessions.changing(client.peer.uid, request.session) as session:
+            session.channel(request.channel).enabled = False
+            return Done(warnings=await self._settle(session))
 
     async def enable_event(self, client: Client, request: EnableEvent) -> Message:
         check_event(request.event)
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             channel = session.pick_channel(request.channel)
             session.add_rule(channel, request.event)
-            # Applications know of active sessions only.
-            active = session.state == "active"
-            return Done(warnings=await self._host.settle(session) if active else [])
+            return Done(warnings=await self._settle(session))
+
+    async def disable_event(self, client: Client, request: DisableEvent) -> Message:
+        async with self._sessions.changing(client.peer.uid, request.session) as session:
+            if not session.channels:
+                raise CommandError(f"session {session.name} has no channel", "no-such-channel")
+            channel = session.pick_channel(request.channel)
+            session.disable_rules(channel, request.patterns)
+            return Done(warnings=await self._settle(session))
+
+    async def track(self, client: Client, request: Track) -> Message:
+        async with self._sessions.changing(client.peer.uid, request.session) as session:
+            tracker = session.trackers[request.attribute]
+            change = tracker.remove if request.remove else tracker.add
+            change(request.value)
+            return Done(warnings=await self._settle(session))
 
     async def add_context(self, client: Client, request: AddContext) -> Message:
         for name in request.contexts:
@@ -59,3 +90,7 @@ class ChannelVerbs:
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             session.add_contexts(request.channel, request.contexts)
             return Done()
+
+    async def _settle(self, session: Session) -> list[str]:
+        """Have applications follow; they know of active sessions only."""
+        return await self._host.settle(session) if session.state == "active" else []

@@ -110,9 +110,16 @@ class Control:
 
     async def _begin(self, session: Session) -> list[str]:
         _check_channels(session)
+        paused = session.state == "paused"
         session.step("start")
-        self._host.recording(session).set_paused(False)
-        return await self._host.settle(session)
+        recording = self._host.recording(session)
+        if not paused:
+            recording.set_paused(False)
+            return await self._host.settle(session)
+        # What was changed meanwhile comes first: else rules that are disabled would record.
+        warnings = await self._host.settle(session)
+        recording.set_paused(False)
+        return warnings
 
     async def act(self, uid: int, action: TriggerAction) -> None:
         """Carry out what a trigger of a user wants done to a session.

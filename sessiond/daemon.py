@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from sessiond.access import Access
 from sessiond.actions import Actions, Listeners
@@ -100,8 +101,10 @@ class Daemon:
             self._holes.found,
         )
 
-    async def run(self, lifeline: int = -1) -> None:
+    async def run(self, lifeline: int = -1, stopping: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal, `shutdown`, or the end of the lifeline; then finish in order.
+
+        ``stopping`` is called in between.
 
         Raises
         ------
@@ -115,6 +118,7 @@ class Daemon:
             os.set_blocking(lifeline, False)
             self._loop.add_reader(lifeline, self._on_lifeline, lifeline)
         await self._ending.wait()
+        stopping()
         await self._finish()
 
     # -- what the verbs need -----------------------------------------------------------
@@ -187,7 +191,8 @@ class Daemon:
     # -- applications ------------------------------------------------------------------
 
     def _joins(self, app: Application, session: Session) -> bool:
-        return self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
+        may = self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
+        return may and not session.untracked(app.program)
 
     def _watches(self, app: Application, trigger: Trigger) -> bool:
         return self.access.may_join(app.peer.uid, trigger.uid, trigger.owner_is_tracer)

@@ -165,6 +165,10 @@ class Reconciler:
                 entry = await self._create(app, session)
             if entry is None or entry.problem:
                 return
+            if not self._joins(app, session):
+                # A tracker leaves it out; it keeps its buffers, and may be back.
+                await self._deactivate(app, entry)
+                return
             try:
                 await self._equip(app, entry)
                 await self._activate(app, entry)
@@ -177,6 +181,10 @@ class Reconciler:
                 await self._try(app, codec.wait_quiescent())
                 entry.quiet = True
         elif entry is not None and entry.active:
+            await self._deactivate(app, entry)
+
+    async def _deactivate(self, app: Application, entry: AppSession) -> None:
+        if entry.active:
             await self._try(app, codec.disable(entry.handle))
             entry.active = False
             # Probes that had begun when it was disabled have ended after this.

@@ -359,6 +359,7 @@ class Recording:
             shm_path="" if self._files is None else self._files.path,
             dropped=self._kept.dropped,
             slow=list(slow),
+            trackers=session.trackers.info(),
             problems=[*self.problems(), *self.incomplete(), *self._dropped()],
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sessiond.trackers import Program, Trackers
 from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, Destination, EventInfo
@@ -96,6 +97,8 @@ class Session:
     #: from the first start on, channels and contexts are fixed: applications refuse more
     started: bool = False
     channels: list[Channel] = field(default_factory=list)
+    #: which programs it records
+    trackers: Trackers = field(default_factory=Trackers)
     #: applications that ever got buffers, by pid, in that order
     processes: dict[int, str] = field(default_factory=dict)
 
@@ -131,6 +134,25 @@ class Session:
             if channel.name == name:
                 return channel
         raise CommandError(f"session {self.name} has no channel {name}", "no-such-channel")
+
+    def untracked(self, program: Program) -> str:
+        """Return why its trackers leave a program out, empty if they do not."""
+        excluding = self.trackers.excluding(program)
+        return f"left out by the {' and the '.join(excluding)}" if excluding else ""
+
+    def enable_channel(self, name: str, options: ChannelOptions) -> Channel:
+        """Enable a channel that was disabled, with the attributes it has; else add one.
+
+        Raises
+        ------
+        CommandError
+            As `add_channel`.
+        """
+        for channel in self.channels:
+            if channel.name == name and not channel.enabled:
+                channel.enabled = True
+                return channel
+        return self.add_channel(name, options)
 
     def add_channel(self, name: str, options: ChannelOptions) -> Channel:
         """Add a channel.
@@ -183,6 +205,26 @@ class Session:
                 rule.info.enabled = True
                 return
         channel.rules.append(Rule(len(channel.rules), info))
+
+    def disable_rules(self, channel: Channel, patterns: list[str]) -> None:
+        """Disable the rules with these patterns, whatever their filters; without any, all.
+
+        Raises
+        ------
+        CommandError
+            There is no rule with such a pattern: none was disabled.
+        """
+        known = {rule.info.pattern for rule in channel.rules}
+        for pattern in patterns:
+            if pattern not in known:
+                raise CommandError(
+                    f"channel {channel.name} of session {self.name} has no event {pattern}: "
+                    f"`drtrace list {self.name}` shows what it has",
+                    "no-such-event",
+                )
+        for rule in channel.rules:
+            if not patterns or rule.info.pattern in patterns:
+                rule.info.enabled = False
 
     def add_contexts(self, name: str, contexts: list[str]) -> None:
         """Add contexts to a channel, for an empty name to every channel."""

@@ -17,6 +17,12 @@ from ustconsumer.protocol.control import (
 
 __all__ = ["describe_session", "shown_state", "trace_outputs"]
 
+_TRACKED = {
+    "vpid": "Virtual process IDs",
+    "vuid": "Virtual user IDs",
+    "vgid": "Virtual group IDs",
+    "name": "Program names",
+}
 _LEVEL_RELATIONS = {1: "<=", 2: "=="}
 
 
@@ -40,6 +46,7 @@ def describe_session(info: SessionInfo) -> str:
         for text in texts:
             lines += folded(f"    {label + ':':<14}", text)
     lines += ["", "=== Domain: User space ===", "", f"Buffering scheme: {_scheme(info)}", ""]
+    lines += _tracked(info)
     lines += ["Channels:", "-------------"]
     for channel in info.channels:
         streams = [stream for stream in info.streams if stream.channel == channel.name]
@@ -98,6 +105,22 @@ def _written(info: SessionInfo) -> list[str]:
             "not take",
         )
     return lines
+
+
+def _tracked(info: SessionInfo) -> list[str]:
+    """Return what programs are recorded; ``name`` is ours, and shown where it is used."""
+    lines = ["Tracked process attributes"]
+    for attribute, label in _TRACKED.items():
+        values = info.trackers.get(attribute)
+        if values is None and attribute == "name":
+            continue
+        shown = "all" if values is None else ", ".join(map(_quoted, values)) or "none"
+        lines.append(f"  {label + ':':<21} {shown}")
+    return [*lines, ""]
+
+
+def _quoted(value: str) -> str:
+    return value if value.isdigit() else f"`{value}`"
 
 
 def _scheme(info: SessionInfo) -> str:

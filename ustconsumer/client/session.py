@@ -18,6 +18,8 @@ from ustconsumer.protocol.control import (
     Describe,
     Description,
     DestroySession,
+    DisableChannel,
+    DisableEvent,
     Done,
     EnableChannel,
     EnableEvent,
@@ -36,6 +38,7 @@ from ustconsumer.protocol.control import (
     StartSession,
     StopSession,
     TraceDescription,
+    Track,
 )
 
 if TYPE_CHECKING:
@@ -150,6 +153,55 @@ class Session:
             filter=filter or "",
         )
         return self._do(EnableEvent(session=self.name, channel=channel, event=event))
+
+    def disable_event(self, patterns: Iterable[str] = (), channel: str = "") -> list[str]:
+        """Record the events of rules no more, until `enable_event` has them again.
+
+        Parameters
+        ----------
+        patterns : iterable of str
+            As they were enabled; every rule with that pattern, whatever its filter. Default:
+            all rules of the channel.
+        channel : str
+            Default: the session's only channel.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "no-such-event": no rule has such a pattern, none was disabled.
+        """
+        message = DisableEvent(session=self.name, channel=channel, patterns=list(patterns))
+        return self._do(message)
+
+    def disable_channel(self, name: str) -> list[str]:
+        """Record nothing in a channel until `enable_channel` names it again."""
+        return self._do(DisableChannel(session=self.name, channel=name))
+
+    def track(self, attribute: str, value: str | int = "") -> list[str]:
+        """Record programs with this value of an attribute, too.
+
+        Of each attribute everything is included until a value is: then only what was.
+
+        Parameters
+        ----------
+        attribute : {"vpid", "vuid", "vgid", "name"}
+            Of a process: its id where it runs, its user, its group, its program's name.
+        value : str or int
+            A number; the name of a user or group; a pattern of program names, ``*`` matches
+            anything. Empty: everything.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "already": it is included by itself.
+        """
+        return self._do(Track(session=self.name, attribute=attribute, value=str(value)))
+
+    def untrack(self, attribute: str, value: str | int = "") -> list[str]:
+        """Leave a value that `track` included out again; empty: everything."""
+        return self._do(
+            Track(session=self.name, attribute=attribute, value=str(value), remove=True)
+        )
 
     def add_context(self, contexts: Iterable[str], channel: str = "") -> list[str]:
         """Record context fields with every event of a channel (default: of all channels)."""

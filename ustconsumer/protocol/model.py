@@ -148,6 +148,8 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     dropped: int = 0
     #: applications that did not answer in time, one line each
     slow: list[str] = []
+    #: attribute of processes -> what of it is recorded; of those not here everything is
+    trackers: dict[str, list[str]] = {}
     #: what kept packets from the consumer's sink, one line each
     problems: list[str] = []
 

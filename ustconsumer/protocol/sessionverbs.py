@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ustconsumer.protocol.messages import Message
 from ustconsumer.protocol.model import AppInfo, ChannelOptions, Destination, EventInfo, SessionInfo
 
@@ -12,6 +14,8 @@ __all__ = [
     "Applications",
     "CreateSession",
     "DestroySession",
+    "DisableChannel",
+    "DisableEvent",
     "EnableChannel",
     "EnableEvent",
     "ListApplications",
@@ -21,6 +25,7 @@ __all__ = [
     "SpawnConsumer",
     "StartSession",
     "StopSession",
+    "Track",
 ]
 
 
@@ -51,6 +56,38 @@ class EnableEvent(Message, tag="enable-event", kw_only=True):
     #: empty: the session's only channel, or a new "channel0"
     channel: str = ""
     event: EventInfo
+
+
+class DisableEvent(Message, tag="disable-event", kw_only=True):
+    """Record events of these rules no more, until `EnableEvent` has them again."""
+
+    session: str
+    #: empty: the session's only channel
+    channel: str = ""
+    #: as they were enabled, whatever their filters and levels; empty: all rules
+    patterns: list[str] = msgspec.field(default_factory=list)
+
+
+class DisableChannel(Message, tag="disable-channel", kw_only=True):
+    """Record nothing in a channel until `EnableChannel` names it again."""
+
+    session: str
+    channel: str
+
+
+class Track(Message, tag="track", kw_only=True):
+    """Change which programs are recorded.
+
+    Of each attribute everything is included until a value is: then only what was.
+    """
+
+    session: str
+    #: "vpid", "vuid", "vgid" or "name"
+    attribute: str
+    #: a number, a user's or group's name, a pattern of program names; empty: everything
+    value: str = ""
+    #: leave it out instead
+    remove: bool = False
 
 
 class AddContext(Message, tag="add-context", kw_only=True):
@@ -115,7 +152,10 @@ MESSAGES: tuple[type[Message], ...] = (
     CreateSession,
     DestroySession,
     EnableChannel,
+    DisableChannel,
     EnableEvent,
+    DisableEvent,
+    Track,
     AddContext,
     StartSession,
     StopSession,

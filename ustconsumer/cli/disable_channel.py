@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace disable-channel``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_domain, add_session
+from ustconsumer.cli.values import names
+from ustconsumer.protocol.control import Done
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("channels", type=names, metavar="NAME[,NAME]...", help="names of channels")
+    add_domain(parser)
+    add_session(parser)
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    with context.connect() as registry:
+        session = registry.session(current.choose(arguments.session, context.rundir))
+        for name in arguments.channels:
+            for line in session.disable_channel(name):
+                context.warn(line)
+            context.say(f"ust channel {name} disabled for session {session.name}")
+    context.dump(Done())

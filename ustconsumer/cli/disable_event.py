@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""``drtrace disable-event``."""
+
+from __future__ import annotations
+
+import argparse
+
+from ustconsumer.cli import current
+from ustconsumer.cli.context import Context
+from ustconsumer.cli.options import add_domain, add_session
+from ustconsumer.cli.values import names
+from ustconsumer.errors import UsageError
+from ustconsumer.protocol.control import Done
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patterns",
+        nargs="?",
+        type=names,
+        metavar="PATTERN[,PATTERN]...",
+        help="as they were enabled; every rule with that pattern, whatever its filter",
+    )
+    parser.add_argument(
+        "-a",
+        "--all-events",
+        "--all",
+        dest="all",
+        action="store_true",
+        help="all rules of the channel",
+    )
+    add_domain(parser)
+    add_session(parser)
+    parser.add_argument("-c", "--channel", default="", help="default: the only channel")
+
+
+def run(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.all == bool(arguments.patterns):
+        raise UsageError("Missing event name(s): give a pattern, or -a for all events")
+    with context.connect() as registry:
+        session = registry.session(current.choose(arguments.session, context.rundir))
+        for line in session.disable_event(arguments.patterns or (), arguments.channel):
+            context.warn(line)
+        channel = arguments.channel or session.info().channels[0].name
+        if arguments.all:
+            context.say(f"All ust events of type any are disabled in channel {channel}")
+        for pattern in arguments.patterns or ():
+            context.say(
+                f"ust {pattern} of type any disabled in channel {channel} for session "
+                f"{session.name}"
+            )
+    context.dump(Done())
