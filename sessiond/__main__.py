@@ -16,6 +16,8 @@ from pathlib import Path
 
 import ustconsumer
 from sessiond.access import Access
+from sessiond.activation import ServiceManager
+from sessiond.background import READY, go_to_background, pid_file
 from sessiond.quota import Limits
 from sessiond.rendezvous import Rendezvous
 from sessiond.spawner import Spawner, start_spawner
@@ -27,9 +29,6 @@ from ustconsumer.paths import default_rundir, wait_word_path
 __all__ = ["main"]
 
 _log = logging.getLogger("sessiond")
-
-#: What goes to ``--ready-fd`` when the sockets listen.
-_READY = b"\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,13 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.suppress(FileNotFoundError):
         # A daemon leaves the directory it was started in.
         options.rundir = os.path.abspath(options.rundir) if options.rundir else None
+        options.pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
     foreground = -1
+    manager = ServiceManager()
     try:
-        rendezvous = Rendezvous(Path(default_rundir(options.rundir)), options.group)
+        rundir = Path(default_rundir(options.rundir))
+        rendezvous = Rendezvous(rundir, options.group, manager.sockets(rundir))
         rendezvous.check_alone()
-        if options.daemonize:
-            foreground = _daemonize()
-        return _serve(options, rendezvous, foreground)
+        if options.daemonize or options.background:
+            foreground = go_to_background(keep_output=not options.daemonize)
+        return _serve(options, rendezvous, foreground, manager)
     except UsageError as error:
         # A path in it may have line ends.
         line = f"ltt-sessiond: {' '.join(str(error).split())}\n"
@@ -75,7 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--private", action="store_true", help="for one recording: do not wake up other programs"
     )
-    parser.add_argument("-d", "--daemonize", action="store_true", help="go to the background")
+    parser.add_argument(
+        "-d", "--daemonize", action="store_true", help="go to the background when ready"
+    )
+    parser.add_argument(
+        "-b",
+        "--background",
+        action="store_true",
+        help="as --daemonize, but keep standard output and error",
+    )
+    parser.add_argument("-p", "--pidfile", metavar="FILE", help="has our pid as long as we live")
     parser.add_argument(
         "--ready-fd", type=_fd, default=-1, metavar="FD", help="gets one byte when listening"
     )
@@ -137,11 +148,16 @@ def _fd(text: str) -> int:
     return fd
 
 
-def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int) -> int:
+def _serve(
+    options: argparse.Namespace,
+    rendezvous: Rendezvous,
+    foreground: int,
+    manager: ServiceManager,
+) -> int:
     raise_descriptor_limit()
     listening = [fd for fd in (options.ready_fd, foreground) if fd >= 0]
     # Forked while there is one thread and neither lock nor socket to inherit.
-    spawner = start_spawner(rendezvous.rundir, listening)
+    spawner = start_spawner(rendezvous.rundir, [*listening, *rendezvous.inherited])
     try:
         apps, control = rendezvous.take()
     except BaseException:
@@ -150,10 +166,13 @@ def _serve(options: argparse.Namespace, rendezvous: Rendezvous, foreground: int)
     access = Access(os.geteuid(), rendezvous.everybody, options.group)
     try:
         with (
+            pid_file(Path(options.pidfile)) if options.pidfile else contextlib.nullcontext(),
             contextlib.nullcontext() if options.private else _wait_word(rendezvous.everybody),
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
-            runner.run(_run(access, rendezvous, apps, control, spawner, listening, options))
+            runner.run(
+                _run(access, rendezvous, apps, control, spawner, listening, manager, options)
+            )
     except asyncio.CancelledError:
         return 1
     finally:
@@ -168,6 +187,7 @@ async def _run(
     control: socket.socket,
     spawner: Spawner,
     listening: list[int],
+    manager: ServiceManager,
     options: argparse.Namespace,
 ) -> None:
     from sessiond.daemon import Daemon
@@ -181,9 +201,10 @@ async def _run(
         limits = replace(limits, memory=options.max_memory)
     daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir), limits)
     for fd in listening:
-        os.write(fd, _READY)
+        os.write(fd, READY)
         os.close(fd)
-    await daemon.run(options.lifeline)
+    manager.ready()
+    await daemon.run(options.lifeline, manager.stopping)
 
 
 @contextlib.contextmanager
@@ -216,34 +237,6 @@ def _name_process(name: str) -> None:
     # What ps and `a foreign daemon` messages show.
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(name, encoding="ascii")
-
-
-def _daemonize() -> int:
-    """Go to the background; return where to say `_READY`, or in a line why not.
-
-    The foreground process stays until then: it passes the line on and exits. We keep
-    nothing of its terminal or pipes, nor do our children: a shell that captures its
-    output would wait for us.
-    """
-    reading, writing = os.pipe()
-    if os.fork():
-        os.close(writing)
-        said = os.read(reading, 4096)
-        if said != _READY:
-            sys.stderr.write(said.decode(errors="replace") or "ltt-sessiond: died at its start\n")
-            sys.stderr.flush()
-        os._exit(said != _READY)
-    os.close(reading)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    if null > 2:
-        os.close(null)
-    os.chdir("/")
-    return writing
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from sessiond.sockets import peer_of
 from ustconsumer.errors import UsageError
@@ -33,6 +35,9 @@ class Rendezvous:
         Created if missing: 0700, or 0755 and of the group for the global one.
     group : str
         Owns the control socket of the global registry.
+    inherited : mapping, optional
+        Sockets that listen here already, by the name of their file: of the service
+        manager, which made the files and removes them.
 
     Notes
     -----
@@ -42,12 +47,23 @@ class Rendezvous:
     file, so it is opened once and only here.
     """
 
-    def __init__(self, rundir: Path, group: str) -> None:
+    def __init__(
+        self,
+        rundir: Path,
+        group: str,
+        inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+    ) -> None:
         self.rundir = rundir
         self.everybody = os.geteuid() == 0 and rundir.resolve() == Path(GLOBAL_RUNDIR).resolve()
         self._group = group
+        self._inherited = inherited
         self._lock = -1
         self._bound: list[tuple[Path, int]] = []
+
+    @property
+    def inherited(self) -> list[int]:
+        """Descriptors of the service manager's sockets."""
+        return [sock.fileno() for sock in self._inherited.values()]
 
     def check_alone(self) -> None:
         """Look for a live daemon without touching anything.
@@ -58,6 +74,8 @@ class Rendezvous:
             There is one; the text names it.
         """
         for name in (APPS_SOCKET, _LTTNG_CLIENTS, CONTROL_SOCKET):
+            if name in self._inherited:
+                continue
             pid = _listener(self.rundir / name)
             if pid is not None:
                 self._refuse(pid, self.rundir / name)
@@ -81,7 +99,11 @@ class Rendezvous:
             except BaseException:
                 apps.close()
                 raise
-            if self.everybody and (gid := self._gid()) is not None:
+            if (
+                self.everybody
+                and CONTROL_SOCKET not in self._inherited
+                and (gid := self._gid()) is not None
+            ):
                 os.chown(self.rundir / CONTROL_SOCKET, 0, gid)
         except OSError as error:
             self.leave()
@@ -164,6 +186,8 @@ class Rendezvous:
         raise UsageError(f"{who} is alive and holds {where}: stop it, or choose another --rundir")
 
     def _listen(self, name: str, mode: int) -> socket.socket:
+        if name in self._inherited:
+            return self._inherited[name]
         path = self.rundir / name
         with contextlib.suppress(FileNotFoundError):
             # Nobody listens (check_alone): what a dead daemon left.

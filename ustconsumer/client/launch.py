@@ -232,9 +232,13 @@ def _spawn(
     return process, errors
 
 
+#: Of the service we may run in: the registry must not speak for it, nor take its sockets.
+_OF_SERVICES = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
 def _without_tracer(env: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which a registry does not become its own application."""
-    kept = dict(env)
+    kept = {name: value for name, value in env.items() if name not in _OF_SERVICES}
     libraries = re.split("[: ]", kept.pop("LD_PRELOAD", ""))
     others = [library for library in libraries if library and "liblttng-ust" not in library]
     if others:
