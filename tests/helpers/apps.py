@@ -38,6 +38,7 @@ class Apps:
         self.crasher = directory / "crasher"
         self.filters = directory / "filters"
         self.progress = directory / "progress"
+        self.steps = directory / "steps"
 
 
 def build(directory: Path) -> Apps:

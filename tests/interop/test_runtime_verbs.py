@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Verbs that change a session while programs run: the same events as with ``lttng``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text
+from helpers.drtrace import end_registry
+from helpers.lttng import lttng_sessiond
+from helpers.registry import running_registry, until
+from helpers.rundir import Rundir, private_rundir
+from helpers.users import User
+
+pytestmark = pytest.mark.peers("gcc", "lttng", "lttng-sessiond", "lttng-ust-headers", "babeltrace2")
+
+
+class Steps:
+    """A running ``steps``: every step emits one steps:tick and one steps:tock."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def step(self, count: int = 1) -> None:
+        assert self.process.stdin and self.process.stdout
+        for _ in range(count):
+            self.process.stdin.write("step\n")
+            self.process.stdin.flush()
+            assert self.process.stdout.readline() == "step\n"
+
+    def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+
+class Side:
+    """LTTng's side, or ours: its verbs, and programs that it traces.
+
+    Attributes
+    ----------
+    output : Path
+        Of the session ``s``.
+    """
+
+    def __init__(self, rundir: Rundir, program: Path, argv: Callable[..., list[str]]):
+        self.rundir = rundir
+        self.output = rundir.home / "trace"
+        self._program = program
+        self._argv = argv
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb, whatever comes of it."""
+        return subprocess.run(
+            self._argv(*arguments),
+            env=self.rundir.env,
+            cwd=self.rundir.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def do(self, *arguments: str) -> str:
+        """Run a verb that must succeed."""
+        result = self(*arguments)
+        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        return result.stdout
+
+    def start(self) -> Steps:
+        """Start a program that waits for its first step."""
+        pipe = subprocess.PIPE
+        return Steps(self.rundir.start([self._program], stdin=pipe, stdout=pipe, text=True))
+
+    def events(self) -> list[str]:
+        """Return what was recorded: event, fields, contexts but the time and the CPU."""
+        lines = babeltrace2_text(self.output).lines
+        return [line.split(": ", 1)[0].rpartition(" ")[2] + line.partition("},")[2] for line in lines]
+
+
+@contextlib.contextmanager
+def lttng_side(program: Path) -> Iterator[Side]:
+    with lttng_sessiond() as lttng:
+        user = lttng.rundir.user
+        yield Side(
+            lttng.rundir, program, lambda *each: user.argv(["lttng", "--no-sessiond", *each])
+        )
+
+
+@contextlib.contextmanager
+def our_side(program: Path, user: User) -> Iterator[Side]:
+    with private_rundir(user) as rundir, running_registry(rundir):
+        yield Side(rundir, program, rundir.drtrace_argv)
+
+
+def disable_event(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:*")
+    side.do("start")
+    program = side.start()
+    program.step(3)
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("disable-event", "-u", "steps:*")
+    program.step(2)
+    late = side.start()
+    late.step(1)
+    side.do("enable-event", "-u", "steps:*")
+    side.do("disable-event", "-u", "steps:tick")
+    for each in (program, late):
+        each.step(2)
+        each.end()
+
+
+def disable_all_events(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:tick", "--loglevel=INFO")
+    side.do("enable-event", "-u", "steps:tock", "--filter", "seq > 1")
+    side.do("start")
+    program = side.start()
+    program.step(4)
+    side.do("disable-event", "-u", "-a")
+    program.step(3)
+    side.do("enable-event", "-u", "steps:tock", "--filter", "seq > 1")
+    program.step(1)
+    program.end()
+
+
+def disable_event_before_start(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("enable-event", "-u", "steps:tock")
+    side.do("disable-event", "-u", "steps:tick")
+    program = side.start()
+    side.do("start")
+    program.step(2)
+    side.do("stop")
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("disable-event", "-u", "steps:tock")
+    side.do("start")
+    program.step(2)
+    program.end()
+
+
+def disable_channel(side: Side) -> None:
+    side.do("enable-channel", "-u", "one")
+    side.do("enable-channel", "-u", "two")
+    side.do("enable-event", "-u", "steps:tick", "-c", "one")
+    side.do("enable-event", "-u", "steps:tock", "-c", "two")
+    side.do("start")
+    program = side.start()
+    program.step(2)
+    side.do("disable-channel", "-u", "one")
+    program.step(1)
+    late = side.start()
+    late.step(1)
+    side.do("enable-channel", "-u", "one")
+    for each in (program, late):
+        each.step(1)
+        each.end()
+
+
+def track_while_it_runs(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("start")
+    first, second = side.start(), side.start()
+    first.step(1)
+    second.step(2)
+    side.do("track", "-u", f"--vpid={first.pid}")
+    first.step(3)
+    second.step(1)
+    side.do("track", "-u", f"--vpid={second.pid}")
+    side.do("untrack", "-u", f"--vpid={first.pid}")
+    first.step(1)
+    second.step(5)
+    side.do("untrack", "-u", "--vpid", "--all")
+    first.step(1)
+    second.step(1)
+    side.do("track", "-u", "--vpid", "--all")
+    for each in (first, second):
+        each.step(1)
+        each.end()
+
+
+def track_before_start(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("track", "-u", "--vpid=1")
+    program = side.start()
+    side.do("start")
+    program.step(2)
+    side.do("track", "-u", f"--vpid={program.pid}")
+    program.step(1)
+    program.end()
+
+
+def track_users(side: Side) -> None:
+    uid, gid = side.rundir.user.uid, side.rundir.user.gid
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("track", "-u", f"--vuid={uid + 1}", f"--vgid={gid}")
+    side.do("start")
+    program = side.start()
+    program.step(1)
+    side.do("track", "-u", f"--vuid={uid}")
+    program.step(2)
+    side.do("untrack", "-u", f"--vgid={gid}")
+    program.step(1)
+    program.end()
+
+
+def regenerate_statedump(side: Side) -> None:
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("enable-event", "-u", "lttng_ust_statedump:start")
+    side.do("start")
+    program = side.start()
+    program.step(1)
+    side.do("regenerate", "statedump")
+    program.step(1)
+    program.end()
+
+
+SCENARIOS = [
+    disable_event,
+    disable_all_events,
+    disable_event_before_start,
+    disable_channel,
+    track_while_it_runs,
+    track_before_start,
+    track_users,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_same_events_as_lttng(apps: Apps, user: User, scenario: Callable[[Side], None]) -> None:
+    found = []
+    for side_of in (lttng_side(apps.steps), our_side(apps.steps, user)):
+        with side_of as side:
+            side.do("create", "s", f"--output={side.output}")
+            scenario(side)
+            side.do("stop")
+            side.do("destroy", "s")
+            found.append(side.events())
+    theirs, ours = found
+    assert ours == theirs
+    assert ours
