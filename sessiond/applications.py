@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import itertools
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +64,10 @@ class AppSession:
     channels: dict[int, AppChannel] = field(default_factory=dict)
     #: why it cannot record this session; nothing is tried again
     problem: str = ""
+    #: what it cannot do and is recorded without, one line each
+    remarks: list[str] = field(default_factory=list)
+    #: events that it has registered for this session: those of its tracepoints that match
+    events: int = 0
 
 
 class Application:
@@ -106,6 +111,8 @@ class Application:
         #: REGISTER_DONE was sent, and answered
         self.asked_done = False
         self.done = False
+        #: monotonic, in seconds
+        self.done_since = 0.0
         self.overdue = False
         self.gone = False
         self.sessions: dict[str, AppSession] = {}
@@ -159,6 +166,11 @@ class Application:
         entry = self.sessions.get(session.id)
         return entry.problem if entry else self.problems.get(session.id, "")
 
+    def remarks_on(self, session: Session) -> list[str]:
+        """Return what it is recorded without in a session, one line each."""
+        entry = self.sessions.get(session.id)
+        return list(entry.remarks) if entry else []
+
     def settle(self, revision: int) -> None:
         """Note that it was brought in line with a revision."""
         self.settled = max(self.settled, revision)
@@ -201,11 +213,21 @@ class Application:
         self.gone = True
         self._release()
 
-    def info(self) -> AppInfo:
-        """Return what ``drtrace apps`` shows of it."""
+    def info(
+        self, why: Iterable[str] = (), seen: Callable[[Session], bool] = lambda session: True
+    ) -> AppInfo:
+        """Return what ``drtrace apps`` shows of it.
+
+        Parameters
+        ----------
+        why : iterable of str
+            Why it is not recorded.
+        seen : callable
+            Whether whoever asks may know of a session.
+        """
         registration = self.registration
-        problems = [*self.problems.values()]
-        problems += [entry.problem for entry in self.sessions.values() if entry.problem]
+        entries = self.sessions.values()
+        problems = [*why, *(line for e in entries if seen(e.session) for line in e.remarks)]
         if self.overdue:
             problems.append(self.delay())
         return AppInfo(
@@ -220,7 +242,7 @@ class Application:
             bits=registration.bits_per_long,
             tracer=self.tracer,
             state=self.state,
-            sessions=sorted(e.session.name for e in self.sessions.values() if e.active),
+            sessions=sorted(e.session.name for e in entries if e.active and seen(e.session)),
             reason="; ".join(problems),
         )
 

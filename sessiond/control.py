@@ -203,11 +203,15 @@ class Control:
         access = self._host.access
         everything = access.is_tracer(uid)
         host = self._host
-        children = await unregistered(host.registry, host.recording, host.applications)
+
+        def seen(session: Session) -> bool:
+            return self._sessions.may_manage(uid, session)
+
+        children = await unregistered(host.registry, host.recording, host.applications, seen)
         return Applications(
             applications=[
                 app
-                for app in (*host.applications(), *children)
+                for app in (*host.applications(seen), *children)
                 if everything or access.may_see(uid, app.uid)
             ]
         )

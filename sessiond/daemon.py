@@ -33,6 +33,7 @@ from sessiond.sockets import Peer, close_all
 from sessiond.spawner import Program, Spawner
 from sessiond.triggering import TriggerVerbs
 from sessiond.triggers import Trigger, Triggers
+from sessiond.whynot import reasons
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.control import AppInfo
 
@@ -148,6 +149,7 @@ class Daemon:
             problem = app.problem_with(session)
             if problem:
                 lines.append(f"application {app}: {problem}")
+            lines += [f"application {app}: {line}" for line in app.remarks_on(session)]
         return lines
 
     async def settle_trigger(self, trigger: Trigger) -> list[str]:
@@ -178,8 +180,12 @@ class Daemon:
             if self._concerns(app, session) and (app.overdue or app.stopped())
         ]
 
-    def applications(self) -> list[AppInfo]:
-        registered = [app.info() for app in self._applications.values()]
+    def applications(self, seen: Callable[[Session], bool] = lambda session: True) -> list[AppInfo]:
+        sessions = [session for session in self.registry if seen(session)]
+        registered = [
+            app.info(reasons(app, sessions, self._may_join), seen)
+            for app in self._applications.values()
+        ]
         return [*registered, *self._doorman.refused()]
 
     async def start_consumer(self, recording: Recording, program: Program) -> None:
@@ -191,8 +197,10 @@ class Daemon:
     # -- applications ------------------------------------------------------------------
 
     def _joins(self, app: Application, session: Session) -> bool:
-        may = self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
-        return may and not session.untracked(app.program)
+        return self._may_join(app, session) and not session.untracked(app.program)
+
+    def _may_join(self, app: Application, session: Session) -> bool:
+        return self.access.may_join(app.peer.uid, session.uid, session.owner_is_tracer)
 
     def _watches(self, app: Application, trigger: Trigger) -> bool:
         return self.access.may_join(app.peer.uid, trigger.uid, trigger.owner_is_tracer)

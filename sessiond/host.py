@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from sessiond.access import Access
@@ -40,8 +40,8 @@ class Host(Protocol):
     def slow(self, session: Session) -> list[str]:
         """Return the applications that have not followed yet, one line each."""
 
-    def applications(self) -> list[AppInfo]:
-        """Return every application, also the refused."""
+    def applications(self, seen: Callable[[Session], bool] = lambda session: True) -> list[AppInfo]:
+        """Return every application, also the refused, with nothing of sessions not ``seen``."""
 
     async def start_consumer(self, recording: Recording, program: Program) -> None:
         """Start a consumer and wait until it is attached."""

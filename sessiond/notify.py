@@ -59,7 +59,9 @@ def _answer(application: Application, request: Request) -> bytes:
         return enum_reply(0, metadata.enumeration(request.name, request.entries))
     channel = _channel(entry, request)
     if isinstance(request, EventRequest):
-        return event_reply(0, metadata.event(channel, request))
+        reply = event_reply(0, metadata.event(channel, request))
+        entry.events += 1
+        return reply
     metadata.stream_class(channel, request.contexts)
     return channel_reply(0, channel)
 

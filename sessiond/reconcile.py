@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 
 from sessiond.applications import AppChannel, Application, AppRule, AppSession
@@ -24,6 +25,7 @@ from sessiond.registry import Channel, Registry, Rule, Session
 from ustconsumer.abi.ring import compatible
 from ustconsumer.errors import BrokenResourceError, RemoteProtocolError, RingBufferError
 from ustconsumer.protocol import application as codec
+from ustconsumer.protocol.contexts import parse_context
 
 __all__ = ["Reconciler"]
 
@@ -140,6 +142,7 @@ class Reconciler:
             app.asked_done = True
             await app.command.run(codec.register_done())
             app.done = True
+            app.done_since = time.monotonic()
 
     async def _align(self, app: Application) -> None:
         """Send commands until there is no difference."""
@@ -221,9 +224,7 @@ class Reconciler:
                     mine = await self._give_buffers(app, entry, channel, wakeup)
                 while mine.contexts < len(channel.contexts):
                     self._check_wanted(entry.session)
-                    name = channel.contexts[mine.contexts]
-                    await app.command.run(codec.context(mine.handle, name))
-                    mine.contexts += 1
+                    await self._add_context(app, entry, channel, mine)
                 for rule in tuple(channel.rules):
                     await self._align_rule(app, entry, mine, rule)
                 if mine.enabled != channel.enabled:
@@ -232,6 +233,20 @@ class Reconciler:
         finally:
             if wakeup >= 0:
                 os.close(wakeup)
+
+    async def _add_context(
+        self, app: Application, entry: AppSession, channel: Channel, mine: AppChannel
+    ) -> None:
+        name = channel.contexts[mine.contexts]
+        try:
+            await app.command.run(codec.context(mine.handle, parse_context(name)))
+        except CommandRefusedError as error:
+            # A counter that its processor or its rights do not give it. The channel works
+            # without; `TraceMetadata` sees to it that all its programs have the same.
+            line = f"session {entry.session.name}: recorded without context {name}: {error}"
+            entry.remarks.append(line)
+            _log.warning("application %s: %s", app, line)
+        mine.contexts += 1
 
     async def _give_buffers(
         self, app: Application, entry: AppSession, channel: Channel, wakeup: int

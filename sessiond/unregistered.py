@@ -40,6 +40,7 @@ async def unregistered(
     sessions: Iterable[Session],
     recording_of: Callable[[Session], Recording],
     applications: Callable[[], Sequence[AppInfo]],
+    seen: Callable[[Session], bool] = lambda session: True,
 ) -> list[AppInfo]:
     """Return a row for each process that has buffers of a session and is not registered.
 
@@ -47,6 +48,8 @@ async def unregistered(
     ----------
     applications : callable
         Returns the applications.
+    seen : callable
+        Whether whoever asks may know of a session.
     """
     traces: dict[File, Trace] = {}
     aside = {os.getpid()}
@@ -66,11 +69,16 @@ async def unregistered(
     return [
         row
         for pid, its in sorted(writes.items())
-        if (row := _row(pid, list(its), registered)) is not None
+        if (row := _row(pid, list(its), registered, seen)) is not None
     ]
 
 
-def _row(pid: int, traces: Sequence[Trace], registered: dict[int, AppInfo]) -> AppInfo | None:
+def _row(
+    pid: int,
+    traces: Sequence[Trace],
+    registered: dict[int, AppInfo],
+    seen: Callable[[Session], bool],
+) -> AppInfo | None:
     process = _look(pid)
     if process is None:
         return None  # it has ended
@@ -89,7 +97,7 @@ def _row(pid: int, traces: Sequence[Trace], registered: dict[int, AppInfo]) -> A
         bits=64,
         tracer=traces[0].owner.tracer,
         state="unregistered",
-        sessions=sorted({trace.session.name for trace in traces}),
+        sessions=sorted({trace.session.name for trace in traces if seen(trace.session)}),
         reason=f"writes through {through}: start it with liblttng-ust-fork.so",
     )
 

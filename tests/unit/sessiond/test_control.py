@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -75,7 +75,7 @@ class Host:
     async def settle(self, session: Session) -> Sequence[str]:
         return []
 
-    def applications(self) -> list[AppInfo]:
+    def applications(self, seen: Callable[[Session], bool] = lambda session: True) -> list[AppInfo]:
         return [
             AppInfo(
                 pid=uid + 1,
@@ -87,7 +87,8 @@ class Host:
                 bits=64,
                 tracer="2.13.5",
                 state="registered",
-                sessions=[],
+                # As if all sessions recorded it.
+                sessions=[session.name for session in self.registry if seen(session)],
                 reason="",
             )
             for uid in (ROOT, MINE, THEIRS)
@@ -217,6 +218,7 @@ def test_users_see_what_is_theirs_and_root_all(host: Host) -> None:
         programs = ask(host, uid, ListApplications())
         assert isinstance(programs, Applications)
         assert [app.uid for app in programs.applications] == apps
+        assert {tuple(app.sessions) for app in programs.applications} == {tuple(sessions)}
 
 
 def test_who_may_end_the_registry(host: Host) -> None:
