@@ -9,8 +9,8 @@ from sessiond.names import check_channel_name
 from sessiond.registry import Session
 from sessiond.requests import check_event, typed
 from sessiond.traces import check_options
-from ustconsumer.errors import CommandError, UsageError
-from ustconsumer.protocol.application import CONTEXTS
+from ustconsumer.errors import CommandError
+from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.control import (
     AddContext,
     DisableChannel,
@@ -85,8 +85,7 @@ class ChannelVerbs:
 
     async def add_context(self, client: Client, request: AddContext) -> Message:
         for name in request.contexts:
-            if name not in CONTEXTS:
-                raise UsageError(f"unknown context {name!r}: use one of {', '.join(CONTEXTS)}")
+            parse_context(name)
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             session.add_contexts(request.channel, request.contexts)
             return Done()

@@ -22,6 +22,7 @@ from ustconsumer.ctf.types import (
     Sequence,
     String,
     Struct,
+    Variant,
 )
 from ustconsumer.errors import UstConsumerError
 from ustconsumer.protocol.application import EventRequest
@@ -61,7 +62,11 @@ def check_event(request: EventRequest, enumerations: Container[int]) -> None:
 def check_fields(what: str, fields: Iterable[Field], enumerations: Container[int]) -> None:
     """Raise `DeclarationRefusedError` unless the fields can be members of one structure."""
     seen = set()
+    before: Field | None = None
     for field in fields:
+        if isinstance(field.type, Variant):
+            _check_tag(f"{what}, field {field.name!r}", field.type, before)
+        before = field
         # As the metadata will have it: two names may become one.
         name = re.sub(r"[^A-Za-z0-9_]", "_", field.name)
         if not name or name in seen:
@@ -83,6 +88,12 @@ def check_entries(name: str, entries: tuple[EnumEntry, ...]) -> None:
             raise DeclarationRefusedError(f"enumeration {name!r}: label {entry.label!r}")
 
 
+def _check_tag(what: str, type_: Variant, before: Field | None) -> None:
+    """Readers look for the tag in front of the variant, and for its labels among the choices."""
+    if before is None or before.name != type_.tag_name or not isinstance(before.type, Enumeration):
+        raise DeclarationRefusedError(f"{what}: its tag {type_.tag_name!r} is not in front of it")
+
+
 def _check_type(what: str, type_: FieldType, enumerations: Container[int]) -> None:
     if isinstance(type_, Integer | FloatingPoint):
         if type_.alignment > _ALIGNMENT_BITS:
@@ -95,6 +106,12 @@ def _check_type(what: str, type_: FieldType, enumerations: Container[int]) -> No
         if type_.enum_id not in enumerations:
             raise DeclarationRefusedError(f"{what}: unknown enumeration {type_.enum_id}")
         _check_type(what, type_.container, enumerations)
+    elif isinstance(type_, Variant):
+        # Without padding, and of simple values: the contexts of applications.
+        if type_.alignment > 1:
+            raise DeclarationRefusedError(f"{what}: aligned on {type_.alignment} bytes")
+        check_fields(what, type_.choices, enumerations)
+        if any(isinstance(choice.type, Variant | Array | Sequence) for choice in type_.choices):
+            raise DeclarationRefusedError(f"{what}: a choice that is no simple value")
     elif not isinstance(type_, String) and type_ != Struct():
-        # Variants belong to the contexts of applications, which nobody can ask for yet.
         raise DeclarationRefusedError(f"{what}: {type(type_).__name__} is not supported")

@@ -19,6 +19,7 @@ from ustconsumer.ctf.decode import VALUES, Record, StreamDecoder
 from ustconsumer.paths import possible_cpus
 from ustconsumer.protocol import application
 from ustconsumer.protocol.application import Command
+from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.notify import ChannelRequest, EnumRequest, EventRequest
 from ustconsumer.protocol.tracer import parse_command
 from ustconsumer.ringbuffer.allocate import create_memory, initialise
@@ -221,7 +222,7 @@ class FakeRegistry:
             self.do(application.stream(handle, cpu, geometry.file_size, fd, self.pipe()))
             os.close(fd)
         for name in contexts:
-            self.do(application.context(handle, name))
+            self.do(application.context(handle, parse_context(name)))
         return made
 
     def pipe(self) -> int:

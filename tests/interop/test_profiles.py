@@ -14,9 +14,9 @@ from helpers.babeltrace import babeltrace2_text
 from helpers.drtrace import Summary
 from helpers.rundir import Rundir
 
+from ustconsumer.abi.application import CONTEXTS
 from ustconsumer.client.preload import LIBRARIES
 from ustconsumer.profiles import PROFILES
-from ustconsumer.protocol.application import CONTEXTS
 from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")

@@ -21,14 +21,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="contexts",
         metavar="TYPE",
-        help="context field, such as vpid, vtid or procname; may be repeated",
+        help="context field, such as vpid, perf:thread:task-clock, perf:thread:raw:rN:NAME or "
+        "$app.PROVIDER:NAME; may be repeated",
     )
+    parser.add_argument("--list", action="store_true", help="list the context fields, and exit")
     add_domain(parser)
     add_session(parser)
     parser.add_argument("-c", "--channel", default="", help="default: all channels")
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
+    if arguments.list:
+        from ustconsumer.protocol.contexts import CONTEXT_NAMES  # not for --help
+
+        context.say("\n".join(CONTEXT_NAMES))
+        context.dump(CONTEXT_NAMES)
+        return
     if not arguments.contexts:
         raise UsageError("Missing context type: give one with -t, for example -t vpid")
     with context.connect() as registry:

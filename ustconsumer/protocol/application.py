@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ustconsumer.abi.application import (
     APPLICATION_LAYOUTS,
-    CONTEXTS,
     REGISTRATION,
     REGISTRATION_MAGIC,
     RETURN_CODES,
@@ -22,6 +21,7 @@ from ustconsumer.abi.application import (
     SocketType,
 )
 from ustconsumer.errors import LocalProtocolError, RemoteProtocolError
+from ustconsumer.protocol.contexts import Context
 from ustconsumer.protocol.fields import text
 from ustconsumer.protocol.notify import (
     ChannelRequest,
@@ -35,7 +35,6 @@ from ustconsumer.protocol.notify import (
 )
 
 __all__ = [
-    "CONTEXTS",
     "NOENT",
     "NOTIFIERS_SINCE",
     "REGISTRATION_SIZE",
@@ -272,12 +271,28 @@ def stream(channel_handle: int, nr: int, memory_size: int, shm_fd: int, wakeup_f
     )
 
 
-def context(channel_handle: int, name: str) -> Command:
-    """Add a context of `CONTEXTS` to a channel, before its session is first enabled."""
-    if name not in CONTEXTS:
-        raise LocalProtocolError(f"context {name!r} has no number")
-    payload = _LAYOUTS.context.pack({"number": CONTEXTS[name]})
-    return _command("CONTEXT", channel_handle, CommandNumber.CONTEXT, payload)
+def context(channel_handle: int, wanted: Context) -> Command:
+    """Add a context to a channel, before its session is first enabled."""
+    names = b""
+    if wanted.perf is not None:
+        kind, config, name = wanted.perf
+        payload = _TRACER.perf_context.pack(
+            {"number": wanted.number, "type": kind, "config": config, "name": name.encode()}
+        )
+    elif wanted.provider:
+        provider, field = (text.encode() + b"\0" for text in (wanted.provider, wanted.field))
+        names = provider + field
+        payload = _TRACER.app_context.pack(
+            {
+                "number": wanted.number,
+                "provider_length": len(provider),
+                "name_length": len(field),
+            }
+        )
+    else:
+        payload = _LAYOUTS.context.pack({"number": wanted.number})
+    steps = (Step(names),) if names else ()
+    return _command("CONTEXT", channel_handle, CommandNumber.CONTEXT, payload, *steps)
 
 
 def event(channel_handle: int, pattern: str, loglevel_type: int = 0, loglevel: int = -1) -> Command:

@@ -40,6 +40,7 @@ from ustconsumer.protocol.application import (
     tracer_version,
     wait_quiescent,
 )
+from ustconsumer.protocol.contexts import parse_context
 
 #: In the order of make.py's ``add-context``.
 CONTEXTS = (
@@ -76,7 +77,7 @@ def conversation() -> list[tuple[Command, list[captured.Call], bytes]]:
         channel(3, next(blobs), 90),
         stream(4, 0, size, 91, 92),
         stream(4, 1, size, 91, 92),
-        *(context(4, name) for name in CONTEXTS),
+        *(context(4, parse_context(name)) for name in CONTEXTS),
         event(4, "fields:*", 1, 4),
         # "n > 2": eighteen bytes, of which the last four are the symbol n at instruction 0.
         filter_(5, bytecode, 14),
@@ -85,7 +86,7 @@ def conversation() -> list[tuple[Command, list[captured.Call], bytes]]:
         channel(3, next(blobs), 90),
         stream(6, 0, size, 91, 92),
         stream(6, 1, size, 91, 92),
-        *(context(6, name) for name in ("vpid", "vtid", "procname")),
+        *(context(6, parse_context(name)) for name in ("vpid", "vtid", "procname")),
         event(6, "*"),
         enable(7),
         enable(3),
@@ -239,7 +240,6 @@ def test_what_must_not_be_sent() -> None:
     refused: list[Callable[[], Command]] = [
         lambda: channel(3, b"", 9),
         lambda: channel(3, bytes((1 << 20) + 1), 9),
-        lambda: context(4, "weather"),
         lambda: event(4, ""),
         lambda: event(4, "x" * 256),
         lambda: event(4, "a\0b"),

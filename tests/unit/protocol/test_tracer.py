@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ustconsumer.errors import LocalProtocolError, RemoteProtocolError
 from ustconsumer.protocol import application, notify, tracer
+from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.tracer import CommandNumber, ContextNumber, NotifyNumber
 
 NUMBERS = {
@@ -83,7 +84,7 @@ def test_what_follows_each_command_of_lttng_sessiond() -> None:
             application.event(4, "shop:*", 2, 6),
             {"instrumentation": 0, "name": "shop:*", "loglevel_type": 2, "loglevel": 6, "token": 0},
         ),
-        (application.context(4, "procname"), {"number": 3}),
+        (application.context(4, parse_context("procname")), {"number": 3}),
         (application.filter_(5, b"x" * 26, 14), {"length": 26, "reloc_offset": 14, "seqnum": 0}),
         (application.exclusion(5, ["a", "b:*"]), {"count": 2}),
         (application.session(), {}),
