@@ -114,7 +114,7 @@ class Consumers:
         if os.geteuid() != 0:
             uid, gid = os.geteuid(), os.getegid()
         # By its id: users may have sessions of the same name.
-        number = self._spawner.spawn(session.id, program, uid, gid)
+        number = self._spawner.spawn(session.id, program, uid, gid, session.owner_is_tracer)
         child = _Child(recording, program, self._loop.create_future(), replaced, deaths)
         self._children[number] = child
         return child

@@ -11,6 +11,7 @@ and end by themselves.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import os
@@ -76,6 +77,7 @@ class _Request(msgspec.Struct, tag=True):
     program: Program
     uid: int
     gid: int
+    files_only: bool
 
 
 class _Kill(msgspec.Struct, tag=True):
@@ -111,8 +113,16 @@ class Spawner:
         self.pid = pid
         self.fd = sock.fileno()
 
-    def spawn(self, session: str, program: Program, uid: int, gid: int) -> int:
+    def spawn(
+        self, session: str, program: Program, uid: int, gid: int, files_only: bool = False
+    ) -> int:
         """Ask for a consumer with the credentials of its session's owner; return the request's id.
+
+        Parameters
+        ----------
+        files_only : bool
+            It has them where files are concerned, and is the registry's otherwise: it has
+            the buffers of programs that are not its owner's.
 
         Raises
         ------
@@ -120,7 +130,7 @@ class Spawner:
             The spawner is gone.
         """
         self._next += 1
-        self._ask(_Request(self._next, session, program, uid, gid))
+        self._ask(_Request(self._next, session, program, uid, gid, files_only))
         return self._next
 
     def kill(self, number: int) -> None:
@@ -285,14 +295,19 @@ def _start(
         sock.close()
         for fd in fds:
             os.close(fd)
-        _become(request.uid, request.gid)
+        _become(request.uid, request.gid, request.files_only)
         return main([*request.program.argv(request.session), "--rundir", str(rundir)])
 
     _child(body)
 
 
-def _become(uid: int, gid: int) -> None:
-    """Take the credentials of the session's owner, for good."""
+def _become(uid: int, gid: int, files_only: bool = False) -> None:
+    """Take the credentials of the session's owner, for good.
+
+    With ``files_only`` the kernel judges every file by them, and what is made is the
+    owner's; but the owner can neither trace the process nor signal it, and so cannot reach
+    the memory of other users' programs through it.
+    """
     if os.getuid() != 0 or uid == 0:
         return
     # Groups first: afterwards we may not change them.
@@ -302,6 +317,14 @@ def _become(uid: int, gid: int) -> None:
         os.initgroups(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:
         os.setgroups([])
+    if files_only:
+        # Of this thread, and of those that it starts. Neither call tells whether it worked.
+        libc = ctypes.CDLL(None)
+        for change, wanted in ((libc.setfsgid, gid), (libc.setfsuid, uid)):
+            change(wanted)
+            if change(-1) != wanted:
+                raise PermissionError(f"cannot use files as uid {uid}, gid {gid}")
+        return
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 

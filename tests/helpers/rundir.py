@@ -73,6 +73,14 @@ class Rundir(os.PathLike[str]):
         self._started.append(process)
         return process
 
+    def start_as_it_is(
+        self, command: Sequence[str], env: dict[str, str], **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command as the tester, with nothing added; ended as in `start`."""
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, cwd="/", **options)
+        self._started.append(process)
+        return process
+
     def run(self, command: Command, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program as the user to its end, its output captured as text."""
         return self._finish(self.user.argv(command), options)

@@ -36,6 +36,7 @@ __all__ = ["Connection", "rundirs"]
 _HELLO_SECONDS = 10.0
 #: Above every bound of the registry itself (5 s per application, 10 s for a drain).
 _REQUEST_SECONDS = 60.0
+_START_ONE = "start one with `drtrace create`"
 _CHUNK = 1 << 16
 _CONTROL = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
@@ -109,7 +110,7 @@ class Connection:
         """
         places = rundirs(None if rundir is None else os.fspath(rundir))
         why = ""
-        advice = "start one with `drtrace create`"
+        advice = _START_ONE
         for place in places:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(_HELLO_SECONDS)
@@ -119,13 +120,15 @@ class Connection:
                 sock.close()
                 # AF_UNIX path too long is an OSError without errno.
                 why = error.strerror or str(error)
-                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-                    advice = "choose another directory with --rundir"
+                nobody = error.errno in (errno.ENOENT, errno.ECONNREFUSED)
+                advice = _START_ONE if nobody else "choose another directory with --rundir"
                 continue
             try:
                 return cls(sock, role)
-            except (BrokenResourceError, RemoteProtocolError) as error:
-                if place == places[-1]:
+            except (BrokenResourceError, RemoteProtocolError, CommandError) as error:
+                # One that does not want us is not the one that serves us.
+                unwanted = not isinstance(error, CommandError) or error.kind == "permission"
+                if place == places[-1] or not unwanted:
                     raise
                 why = str(error)
         raise BrokenResourceError(

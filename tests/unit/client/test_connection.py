@@ -285,6 +285,38 @@ def test_a_registry_that_hangs_up_on_the_hello_is_passed_over(tmp_path, monkeypa
     stale.close()
 
 
+def test_a_registry_that_refuses_this_user_is_passed_over(tmp_path, monkeypatch, peer):
+    """The global one, to whose group the user does not belong; another refusal is the end."""
+
+    def refuse(kind):
+        def serve():
+            for _ in range(2):
+                sock, _ = listener.accept()
+                with sock:
+                    sock.recv(65536)
+                    sock.sendall(encode(Failed(message="you may not", kind=kind)))
+
+        return serve
+
+    for kind, words in (("permission", "no session registry at .*none.*"), ("version", "you may")):
+        left = tmp_path / kind
+        left.mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(left / CONTROL_SOCKET))
+            listener.listen()
+            server = threading.Thread(target=refuse(kind))
+            server.start()
+            places = [left, tmp_path / "none"]
+            monkeypatch.setattr(module, "rundirs", lambda override, places=places: places)
+            with pytest.raises((BrokenResourceError, CommandError), match=words):
+                Connection.connect()
+            # Where there is no other one, it is what there is to say.
+            monkeypatch.setattr(module, "rundirs", lambda override, places=places: places[:1])
+            with pytest.raises(CommandError, match="you may not"):
+                Connection.connect()
+            server.join()
+
+
 def test_an_ordinary_user_prefers_the_global_registry(monkeypatch, tmp_path):
     monkeypatch.delenv("LTTNG_UST_CTL_PATH", raising=False)
     monkeypatch.setenv("LTTNG_HOME", str(tmp_path))

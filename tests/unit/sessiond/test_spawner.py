@@ -13,9 +13,9 @@ import pytest
 from sessiond.spawner import Program
 
 _ASK = """
-import os, sys
+import os, sys, threading
 from sessiond.spawner import _become
-_become(int(sys.argv[1]), int(sys.argv[2]))
+_become(int(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3)
 print(*os.getresuid(), *os.getresgid(), *os.getgroups())
 """
 
@@ -34,6 +34,46 @@ def test_a_consumer_is_its_sessions_owner_for_good(uid: int) -> None:
         assert said == [uid] * 6
     else:
         assert said[:6] == [*os.getresuid(), *os.getresgid()]
+
+
+def test_one_that_has_others_buffers_is_its_owner_for_files_only(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can be somebody else")
+    tmp_path.chmod(0o700)
+    (tmp_path / "roots").write_text("secret")
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 54321, 54321)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o711)
+    (tmp_path / "roots").chmod(0o600)
+    use = """
+def use():
+    open(f"{sys.argv[3]}/theirs/file", "w").close()
+    try:
+        open(f"{sys.argv[3]}/roots")
+    except PermissionError:
+        print("denied")
+thread = threading.Thread(target=use)
+thread.start()
+thread.join()
+try:
+    open(f"{sys.argv[3]}/new", "w")
+except PermissionError:
+    print("denied")
+"""
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK + use, "54321", "54321", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ids, *said = answer.stdout.splitlines()
+    # Nobody but root may trace or signal it.
+    assert ids.split()[:6] == ["0"] * 6
+    assert said == ["denied", "denied"]
+    made = (place / "file").stat()
+    assert (made.st_uid, made.st_gid) == (54321, 54321)
 
 
 def test_options_become_arguments() -> None:

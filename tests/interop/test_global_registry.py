@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The global registry and a user's own, side by side, with programs and people of several uids.
+
+On a machine of its own (`helpers.machine`): the real one's registry is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text
+from helpers.machine import GROUP, Account, Machine, own_machine
+from helpers.registry import until
+from helpers.rundir import Rundir
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
+
+COUNT = 200
+
+
+@pytest.fixture
+def machine(rundir: Rundir) -> Iterator[Machine]:
+    with own_machine(rundir) as made:
+        yield made
+
+
+@contextmanager
+def registry(machine: Machine, account: Account) -> Iterator[None]:
+    """Run the registry that a user starts without another word."""
+    log = account.home / "registry.log"
+    with open(log, "wb") as file:
+        process = machine.start_python(account, "-m", "sessiond", "--group", GROUP, stderr=file)
+    until(lambda: answers(machine, account, process), "the registry answers")
+    yield
+    process.terminate()
+    assert process.wait() == 0, log.read_text()
+
+
+def answers(machine: Machine, account: Account, process: subprocess.Popen[Any]) -> bool:
+    assert process.poll() is None
+    said = machine.drtrace(account, "-vn", "list").stderr
+    return f"pid {process.pid}, " in said
+
+
+def drtrace(machine: Machine, account: Account, *arguments: str) -> str:
+    result = machine.drtrace(account, *arguments)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+def applications(machine: Machine, account: Account) -> dict[int, dict[str, Any]]:
+    listed = json.loads(drtrace(machine, account, "--json", "apps"))
+    return {app["pid"]: app for app in listed}
+
+
+def ticks(directory: Path) -> int:
+    return sum(" flood:tick: " in line for line in babeltrace2_text(directory).lines)
+
+
+def record(machine: Machine, account: Account, name: str) -> Path:
+    """Begin a session of a user; return where its trace will be."""
+    output = account.home / name
+    drtrace(machine, account, "create", name, "-o", str(output))
+    drtrace(machine, account, "enable-event", "flood:*")
+    drtrace(machine, account, "start")
+    return output
+
+
+def test_a_program_registers_with_both(machine: Machine, apps: Apps) -> None:
+    """An outsider has the own registry, the members of the group the global one."""
+    outsider = machine.account("outsider")
+    member = machine.account("member", tracing=True)
+    with registry(machine, machine.root), registry(machine, outsider):
+        traces = {
+            account: record(machine, account, "same")
+            for account in (machine.root, member, outsider)
+        }
+        go = outsider.home / "go"
+        waiting = machine.start(outsider, [apps.flood, str(COUNT), "--wait-start", go])
+        # A session of root's is of every program, one of a member's too; an outsider's of own
+        # ones. Each sees own sessions only, root all: the registry is root's.
+        seen = {machine.root: ["same", "same"], member: ["same"], outsider: ["same"]}
+        for account, sessions in seen.items():
+            until(
+                lambda: applications(machine, account).get(waiting.pid, {}).get("sessions"),  # noqa: B023
+                "it is recorded",
+            )
+            told = applications(machine, account)[waiting.pid]
+            assert (told["sessions"], told["reason"]) == (sessions, "")
+        go.touch()
+        assert waiting.wait() == 0
+        mine = machine.start(member, [apps.flood, str(COUNT)])
+        assert mine.wait() == 0
+        for account in traces:
+            drtrace(machine, account, "stop")
+            drtrace(machine, account, "destroy")
+    assert [ticks(traces[account]) for account in traces] == [2 * COUNT, 2 * COUNT, COUNT]
+    for account, output in traces.items():
+        owners = {path.stat().st_uid for path in (output, *output.rglob("*"))}
+        assert owners == {account.uid}
+        places = {path.name for path in (output / "ust" / "uid").iterdir()}
+        both = {str(outsider.uid), str(member.uid)}
+        assert places == (both if account is not outsider else {str(outsider.uid)})
+
+
+def test_who_may_what(machine: Machine, apps: Apps) -> None:
+    outsider = machine.account("outsider")
+    member = machine.account("member", tracing=True)
+    with registry(machine, machine.root):
+        run = Path(f"/proc/{machine.holder}/root/run/lttng")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (run, *run.iterdir())}
+        assert modes["lttng"] == 0o755
+        assert modes["lttng-ust-sock-8"] == 0o666
+        assert modes["drtrace.sock"] == 0o660
+        assert (run / "drtrace.sock").stat().st_gid == machine.group_id
+        # Not in the group: as if it were not there, in a line.
+        refused = machine.drtrace(outsider, "-n", "create", "s")
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            "Error: No session daemon is available: no session registry at "
+            f"{outsider.home}/.lttng/drtrace.sock (No such file or directory): start one with "
+            "`drtrace create`\n"
+        )
+        elsewhere = machine.drtrace(outsider, "--rundir", "/run/lttng", "list")
+        assert elsewhere.returncode == 1
+        assert "Permission denied" in elsewhere.stderr
+        assert elsewhere.stderr.count("\n") == 1
+        # A member neither sees nor ends nor changes what is root's.
+        output = record(machine, machine.root, "secret")
+        program = machine.start(outsider, [apps.sleeper, "1"])
+        until(lambda: program.pid in applications(machine, member), "it is registered")
+        told = applications(machine, member)[program.pid]
+        assert (told["sessions"], told["reason"]) == ([], "")
+        assert "secret" not in drtrace(machine, member, "list")
+        for verb in ("stop", "destroy"):
+            denied = machine.drtrace(member, verb, "secret")
+            assert denied.returncode == 1
+            assert denied.stderr == "Error: session 'secret' not found\n"
+        assert "secret" in drtrace(machine, machine.root, "list")
+        # Why one is not recorded is for who may know of the session.
+        record(machine, member, "open")
+        line = "no event of session {} matches its tracepoints"
+        until(
+            lambda: applications(machine, member)[program.pid]["reason"] == line.format("open"),
+            "the member is told of the own session",
+        )
+        both = applications(machine, machine.root)[program.pid]["reason"].split("; ")
+        assert sorted(both) == [line.format("open"), line.format("secret")]
+        drtrace(machine, member, "destroy")
+        drtrace(machine, machine.root, "destroy")
+        assert output.is_dir()
