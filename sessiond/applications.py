@@ -59,6 +59,8 @@ class AppSession:
     trace: Trace
     handle: int
     active: bool = False
+    #: the last statedump that it recorded, of `Session.statedumps`
+    statedumps: int = 0
     #: paused, and none of its threads is in the middle of an event
     quiet: bool = False
     channels: dict[int, AppChannel] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from sessiond.doorman import Doorman
 from sessiond.holes import HoleJudge
 from sessiond.kept import AllKept
 from sessiond.links import COMMAND_SECONDS, CommandLink, NotifyLink
+from sessiond.liveverbs import LiveVerbs
 from sessiond.notifiers import Notifiers
 from sessiond.notify import answer
 from sessiond.quota import Limits, QuotaError, Quotas
@@ -95,6 +96,7 @@ class Daemon:
             {
                 **self._control.handlers(),
                 **ChannelVerbs(self).handlers(),
+                **LiveVerbs(self).handlers(),
                 **ReadingVerbs(self).handlers(),
                 **TriggerVerbs(self).handlers(),
             },

@@ -9,6 +9,8 @@ import socket
 import uuid
 from collections.abc import Iterable
 
+import msgspec
+
 from sessiond.declarations import (
     DeclarationRefusedError,
     check_entries,
@@ -80,20 +82,19 @@ class TraceMetadata:
         self._text = text
         major, minor, patch = (int(part) for part in owner.tracer.split(".")[:3])
         process = owner.process
-        header = trace_header(
-            TraceDescription(
-                uuid=str(trace_uuid),
-                tracer_major=major,
-                tracer_minor=minor,
-                buffering_id=owner.uid if process is None else process.pid,
-                session=session.name,
-                created=session.created.strftime("%Y%m%dT%H%M%S%z"),
-                hostname=socket.gethostname(),
-                clock_uuid=boot_id(),
-                clock_offset=clock_offset(),
-                process=None if process is None else _description(process, patch),
-            )
+        self._described = TraceDescription(
+            uuid=str(trace_uuid),
+            tracer_major=major,
+            tracer_minor=minor,
+            buffering_id=owner.uid if process is None else process.pid,
+            session=session.name,
+            created=session.created.strftime("%Y%m%dT%H%M%S%z"),
+            hostname=socket.gethostname(),
+            clock_uuid=boot_id(),
+            clock_offset=clock_offset(),
+            process=None if process is None else _description(process, patch),
         )
+        header = trace_header(self._described)
         fd = os.memfd_create("ust-metadata", os.MFD_CLOEXEC)
         try:
             # Born 0777: a reader of another uid could reopen its descriptor for writing.
@@ -205,6 +206,22 @@ class TraceMetadata:
             self._enumerations[name, entries] = number
             self._entries[number] = entries
         return number
+
+    def regenerate(self) -> None:
+        """Say anew how the trace's clock relates to the time of day, which may have been set.
+
+        Raises
+        ------
+        OSError
+            The text cannot be written.
+        """
+        declared = self._log.text()[len(trace_header(self._described)) :]
+        described = msgspec.structs.replace(self._described, clock_offset=clock_offset())
+        text = trace_header(described) + declared
+        if self._text is not None:
+            self._text.restart(text)
+        self._log.restart(text)
+        self._described = described
 
     def context_steps(self) -> dict[int, Steps]:
         """Return how to skip the contexts of an event, by stream class."""

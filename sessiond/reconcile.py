@@ -294,12 +294,18 @@ class Reconciler:
             mine.refused = True
 
     async def _activate(self, app: Application, entry: AppSession) -> None:
+        dumps = entry.session.statedumps
         if not entry.active:
             self._check_wanted(entry.session)
             # The application asks for ids on its other socket meanwhile.
             await app.command.run(codec.enable(entry.handle))
             entry.active = True
+            # It has recorded its state.
+            entry.statedumps = dumps
             await app.command.run(codec.wait_quiescent())
+        elif entry.statedumps != dumps:
+            await self._try(app, codec.statedump(entry.handle))
+            entry.statedumps = dumps
 
     async def _release(self, app: Application, entry: AppSession) -> None:
         """Take a destroyed session from an application: events, channels, the session."""

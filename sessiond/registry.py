@@ -99,6 +99,8 @@ class Session:
     channels: list[Channel] = field(default_factory=list)
     #: which programs it records
     trackers: Trackers = field(default_factory=Trackers)
+    #: how often programs were asked to record their state again
+    statedumps: int = 0
     #: applications that ever got buffers, by pid, in that order
     processes: dict[int, str] = field(default_factory=dict)
 

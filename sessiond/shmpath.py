@@ -278,6 +278,18 @@ class MetadataText:
             raise
         self._length += written
 
+    def restart(self, text: str) -> None:
+        """Start over with these declarations; raises `OSError`, with nothing changed."""
+        raw = memoryview(text.encode())
+        if len(raw) > self._length:
+            # What there is no room for must be known before something is overwritten.
+            os.posix_fallocate(self._fd, 0, len(raw))
+        written = 0
+        while written < len(raw):
+            written += os.pwrite(self._fd, raw[written:], written)
+        os.ftruncate(self._fd, len(raw))
+        self._length = len(raw)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -231,6 +231,7 @@ SCENARIOS = [
     track_while_it_runs,
     track_before_start,
     track_users,
+    regenerate_statedump,
 ]
 
 

@@ -43,6 +43,8 @@ VERBS = {
     "start": Verb("Control", "Start a recording session"),
     "stop": Verb("Control", "Stop a recording session"),
     "pause": Verb("Control", "Pause a recording session until it is started again"),
+    "regenerate metadata": Verb("Control", "Say anew what time it is in the metadata"),
+    "regenerate statedump": Verb("Control", "Have programs record their state again"),
     "consume": Verb("Control", "Start a consumer for a recording session that has none"),
     "snapshot record": Verb("Snapshots", "Write what is in the buffers of a recording session"),
     "snapshot add-output": Verb("Snapshots", "Say where snapshots of a recording session go"),

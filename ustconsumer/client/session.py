@@ -29,6 +29,8 @@ from ustconsumer.protocol.control import (
     Message,
     PauseSession,
     PrepareSnapshot,
+    RegenerateMetadata,
+    RegenerateStatedump,
     SessionInfo,
     Sessions,
     SnapshotOutput,
@@ -344,6 +346,22 @@ class Session:
             switch=switch,
             data_url=data_url,
         )
+
+    def regenerate_metadata(self) -> list[str]:
+        """Say anew in the metadata how the trace's clock relates to the time of day.
+
+        For a clock that was set while the session records.
+
+        Raises
+        ------
+        CommandError
+            The session does not record, is live, or has buffers per process.
+        """
+        return self._do(RegenerateMetadata(session=self.name))
+
+    def regenerate_statedump(self) -> list[str]:
+        """Have every program that is recorded record its state again."""
+        return self._do(RegenerateStatedump(session=self.name))
 
     def pause(self) -> list[str]:
         """Record nothing until `start`; buffers, consumer and trace stay as they are.

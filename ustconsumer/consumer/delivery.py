@@ -38,12 +38,14 @@ class _Announced:
     """A stream, or a trace's metadata, that the relay knows.
 
     ``sent``: packets of a stream, bytes of a text. ``following``: packets with a smaller
-    sequence number are there, from an earlier connection.
+    sequence number are there, from an earlier connection. ``restarts``: how often the relay
+    heard that the text starts over.
     """
 
     handle: int
     sent: int = 0
     following: int = 0
+    restarts: int = 0
     #: time until which viewers know of it
     end: int = 1
 
@@ -149,7 +151,7 @@ class Delivery:
             texts = [(text, len(text.text)) for text in traffic.texts.values() if text.classes]
         for text, size in texts:
             await self._announce(text)
-            self._send_text(text, size)
+            await self._send_text(text, size)
         await self._link.drain()
         for flow, packets in work:
             announced = self._streams.get(flow)
@@ -184,14 +186,19 @@ class Delivery:
             self._texts[trace.id] = _Announced(added[-1].handle, added[-1].text_size)
         await link.publish()
 
-    def _send_text(self, text: TraceText, size: int) -> None:
+    async def _send_text(self, text: TraceText, size: int) -> None:
         announced = self._texts[text.trace.id]
-        if announced.sent < size:
-            with self._traffic.lock:
-                part = bytes(text.text[announced.sent : size])
+        while announced.restarts != text.restarts:
+            # Also where the relay had it from an earlier connection: which text, who knows.
+            announced.restarts, announced.sent, size = text.restarts, 0, 0
+            await self._link.reset_metadata(announced.handle, announced.restarts)
+        with self._traffic.lock:
+            # Of a text that started over all there is: its size was another's.
+            part = bytes(text.text[announced.sent : size or None])
+        if part:
             packets = MetadataPacketWriter(text.trace.uuid).append(part)
             self._link.send_metadata(announced.handle, packets)
-            announced.sent = size
+            announced.sent += len(part)
 
     async def _send_packets(
         self, flow: Flow, announced: _Announced, packets: list[Outgoing]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.ctf.packets import begins
 
 __all__ = [
     "WINDOW",
@@ -251,16 +252,22 @@ class TraceText:
         Stream classes that it declares.
     ended : bool
         No more comes.
+    restarts : int
+        How often it started over.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.restarts = trace.restarts
         self.text = bytearray()
         self.classes: set[int] = set()
         self.ended = False
 
     def append(self, text: bytes) -> None:
-        """Add whole declarations."""
+        """Add whole declarations, or start over with all of them."""
+        if self.text and begins(text):
+            self.text.clear()
+            self.restarts += 1
         self.text += text
         self.classes.update(int(number) for number in _STREAM_CLASS.findall(text))
 

@@ -31,12 +31,15 @@ class Trace:
     uuid : bytes, length 16
     uid : int
         Owner of the applications that write it.
+    restarts : int
+        How often its metadata had started over when we came.
     """
 
     id: str
     path: str
     uuid: bytes
     uid: int
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Stream:
         Stream class id in the trace.
     cpu : CpuId
     geometry : Geometry
+    tracefile_size, tracefile_count : int
+        Bytes that one of its files may have, and how many there are at most; 0: no limit.
     """
 
     id: int
@@ -61,6 +66,8 @@ class Stream:
     channel_id: int
     cpu: CpuId
     geometry: Geometry
+    tracefile_size: int = 0
+    tracefile_count: int = 0
 
     @property
     def name(self) -> str:

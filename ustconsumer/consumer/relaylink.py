@@ -200,6 +200,11 @@ class RelayLink:
         """Send metadata packets; there is no answer."""
         self._control.write(relay.send_metadata(handle, packets))
 
+    async def reset_metadata(self, handle: int, version: int) -> None:
+        """Have the relay forget the metadata packets of a trace: all of them come again."""
+        payload = _TWO.pack(handle, version)
+        await self._checked(relay.request(Command.RESET_METADATA, payload), "metadata anew")
+
     def send_packet(self, handle: int, net: int, content: bytes, padding: int) -> None:
         """Send a packet."""
         assert self._data is not None

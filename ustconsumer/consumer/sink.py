@@ -83,7 +83,11 @@ class Sink(Protocol):
         """
 
     def metadata(self, trace: Trace, text: bytes) -> None:
-        """Take more metadata text of a trace, whole declarations, before packets that need it."""
+        """Take more metadata text of a trace, whole declarations, before packets that need it.
+
+        A text that begins with ``/* CTF 1.8 */`` (`ustconsumer.ctf.packets.begins`) is all of
+        it: it takes the place of what came before (``drtrace regenerate metadata``).
+        """
 
     def end(self, trace: Trace) -> None:
         """A trace ended before its session: all its writers were closed, no more text comes."""

@@ -304,14 +304,12 @@ class Subscription:
         """Take what a push says; descriptors left in ``fds`` are closed by the caller."""
         if isinstance(message, TraceAdded):
             _expect(message, fds, 1)
-            trace = Trace(
-                message.trace, message.path, bytes.fromhex(message.uuid.replace("-", "")),
-                message.uid,
-            )  # fmt: skip
             # Without it none of its streams could be read.
             self._spare.release()
             log = MetadataLogReader(fds.pop())
             self._spare.refill()
+            uuid = bytes.fromhex(message.uuid.replace("-", ""))
+            trace = Trace(message.trace, message.path, uuid, message.uid, log.restarts)
             self.traces[message.trace] = (trace, log)
             for offset in log.words:
                 self.rings.watch(log.header, offset)

@@ -8,7 +8,7 @@ import re
 from ustconsumer.abi.packet import METADATA_MAGIC, METADATA_PACKET
 from ustconsumer.errors import DecodeError
 
-__all__ = ["PACKET_SIZE", "MetadataPacketWriter", "metadata_text"]
+__all__ = ["PACKET_SIZE", "MetadataPacketWriter", "begins", "metadata_text"]
 
 #: Bytes of every packet on disk, header and padding included.
 PACKET_SIZE = 4096
@@ -52,6 +52,11 @@ class MetadataPacketWriter:
 
 #: What metadata without packets begins with.
 _SIGNATURE = re.compile(rb"/\*\s*CTF\s+1\.8\s*\*/")
+
+
+def begins(text: bytes | bytearray) -> bool:
+    """Return whether a text is the beginning of a trace's metadata, not more of it."""
+    return bool(_SIGNATURE.match(text))
 
 
 def metadata_text(raw: bytes) -> bytes:

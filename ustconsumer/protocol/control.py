@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from ustconsumer.errors import RemoteProtocolError, UsageError
-from ustconsumer.protocol import sessionverbs, snapshotverbs, subscribing, triggerverbs
+from ustconsumer.protocol import liveverbs, sessionverbs, snapshotverbs, subscribing, triggerverbs
+from ustconsumer.protocol.liveverbs import RegenerateMetadata, RegenerateStatedump
 from ustconsumer.protocol.messages import (
     MAX_COUNT,
     Message,
@@ -139,6 +140,8 @@ __all__ = [
     "Notification",
     "PauseSession",
     "PrepareSnapshot",
+    "RegenerateMetadata",
+    "RegenerateStatedump",
     "Release",
     "RemoveTrigger",
     "SessionEnded",
@@ -221,7 +224,7 @@ class Failed(Message, tag="failed", kw_only=True):
 
 
 #: By area; a module of messages joins with its `MESSAGES`.
-_AREAS = (sessionverbs, snapshotverbs, triggerverbs, subscribing)
+_AREAS = (sessionverbs, liveverbs, snapshotverbs, triggerverbs, subscribing)
 _OWN: tuple[type[Message], ...] = (Hello, Welcome, Shutdown, Done, Failed)
 _MESSAGES = (*_OWN, *(message for area in _AREAS for message in area.MESSAGES))
 _encoder = msgspec.msgpack.Encoder()

@@ -64,10 +64,11 @@ def test_reader_cannot_write(log: tuple[MetadataLogWriter, MetadataLogReader]) -
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "24 byte header"),
-        (struct.pack("<QQQ", MAGIC + 1, 0, 0), "magic"),
-        (struct.pack("<QQQ", MAGIC, 0, 1 << 40), "length"),
-        (struct.pack("<QQQ", MAGIC, 0, 5).ljust(HEADER_SIZE, b"\0") + b"text", "text"),
+        (b"", "32 byte header"),
+        (struct.pack("<QQQQ", MAGIC + 1, 0, 0, 0), "magic"),
+        (struct.pack("<QQQQ", MAGIC, 0, 1 << 40, 0), "length"),
+        (struct.pack("<QQQQ", MAGIC, 0, 5, 1 << 40), "start"),
+        (struct.pack("<QQQQ", MAGIC, 0, 5, 0).ljust(HEADER_SIZE, b"\0") + b"text", "text"),
     ],
 )
 def test_log_that_lies(content: bytes, complaint: str) -> None:
@@ -99,6 +100,72 @@ def test_log_that_shrinks() -> None:
         reader.close()
         writer.close()
         os.close(fd)
+
+
+def test_a_text_that_starts_over_comes_whole(
+    log: tuple[MetadataLogWriter, MetadataLogReader],
+) -> None:
+    writer, reader = log
+    writer.append("offset = 7;\n")
+    assert reader.read() == b"offset = 7;\n"
+    for turn, offset in enumerate(("1700000000", "8", "9"), 1):
+        writer.restart(f"offset = {offset};\n")
+        writer.append("event\n")
+        assert reader.read() == f"offset = {offset};\nevent\n".encode()
+        writer.append("more\n")
+        assert reader.read() == b"more\n"
+        assert writer.text() == f"offset = {offset};\nevent\nmore\n"
+        late = MetadataLogReader(writer.reopen_read_only())
+        try:
+            assert (late.restarts, late.read().decode()) == (turn, writer.text())
+        finally:
+            late.close()
+    size = os.fstat(reader._fd).st_size
+    for _ in range(100):
+        writer.restart(writer.text())
+    # The places of two texts take turns.
+    assert os.fstat(reader._fd).st_size <= size + len(writer.text())
+
+
+def test_whoever_looks_while_a_text_starts_over_sees_one_of_the_two(
+    log: tuple[MetadataLogWriter, MetadataLogReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = log
+    writer.append("old declaration\n")
+    seen = []
+    pwrite = os.pwrite
+
+    def short(fd: int, raw: bytes, offset: int) -> int:
+        written = pwrite(fd, raw[: 10 if offset >= HEADER_SIZE else len(raw)], offset)
+        reader.rewind()
+        seen.append(reader.read())
+        return written
+
+    monkeypatch.setattr(os, "pwrite", short)
+    writer.restart("new declaration\n")
+    assert seen == [b"old declaration\n"] * 2 + [b"new declaration\n"]
+
+
+def test_a_text_that_starts_over_while_it_is_read_is_read_again(
+    log: tuple[MetadataLogWriter, MetadataLogReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = log
+    for text in ("old one\n", "second\n"):
+        writer.restart(text)
+    pread = os.pread
+    restarts = iter(["third one\n", "fourth\n"])
+
+    def meddle(fd: int, size: int, offset: int) -> bytes:
+        raw = pread(fd, size, offset)
+        if offset >= HEADER_SIZE and (text := next(restarts, "")):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pread", pread)
+                writer.restart(text)
+        return raw
+
+    monkeypatch.setattr(os, "pread", meddle)
+    assert reader.read() == b"fourth\n"
+    assert reader.read() == b""
 
 
 def test_a_log_with_nothing_new_costs_no_system_call(

@@ -193,3 +193,22 @@ def test_what_would_break_the_trace_is_refused(declared: Declared, odd: EventReq
 def test_impossible_enumerations(declared: Declared, entries: tuple[EnumEntry, ...]) -> None:
     with pytest.raises(DeclarationRefusedError):
         declared.trace.enumeration("p_odd", entries)
+
+
+def test_regenerated_it_says_the_same_but_for_the_clock(
+    declared: Declared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared.trace.stream_class(0, ())
+    declared.trace.event(0, EventRequest(0, 0, "p:one", 13, "", (), ""))
+    before = declared.header + declared.new()
+    # A machine without a battery is in 1970 until somebody tells it the time.
+    for offset in (7, 1_790_000_000_123_456_789, 8):
+        monkeypatch.setattr("sessiond.metadata.clock_offset", lambda now=offset: now)
+        declared.trace.regenerate()
+        after = declared.new()
+        assert re.findall(r"offset = (\d+);", after) == [str(offset)]
+        assert re.sub(r"offset = \d+;", "", after) == re.sub(r"offset = \d+;", "", before)
+        declared.trace.event(0, EventRequest(0, 0, f"p:{offset}", 13, "", (), ""))
+        more = declared.new()
+        assert more.startswith("event {")
+        before = after + more

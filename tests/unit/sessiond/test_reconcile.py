@@ -424,3 +424,23 @@ def test_streams_of_a_program_that_never_asked_are_declared(
         reader.close()
 
     play(scenario)
+
+
+def test_each_program_records_its_state_again_once(play: Callable[[Scenario], None]) -> None:
+    async def scenario(world: World) -> None:
+        _, link = world.register()
+        await world.verb("start")
+        world.session.statedumps += 1
+        await world.settled()
+        # Who comes now records it by itself: when its session is enabled.
+        _, late = world.register()
+        await world.settled()
+        await world.verb("stop")
+        await world.verb("start")
+        assert link.names.count("SESSION_STATEDUMP") == 1
+        at = link.names.index("SESSION_STATEDUMP")
+        session = link.names.index("SESSION") + 1
+        assert link.commands[at].handle == session
+        assert "SESSION_STATEDUMP" not in late.names
+
+    play(scenario)

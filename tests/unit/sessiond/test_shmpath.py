@@ -268,3 +268,34 @@ def test_text_is_appended(tmp_path: Path) -> None:
     assert path.read_text() == "a;ü;"
     text.close()
     text.close()
+
+
+def test_metadata_file_starts_over(tmp_path: Path) -> None:
+    path = tmp_path / "metadata"
+    text = MetadataText(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    text.append("first, which is longer\n")
+    for each in ("second\n", "third, which is longer than both\n"):
+        text.restart(each)
+        assert path.read_text() == each
+        text.append("more\n")
+        assert path.read_text() == f"{each}more\n"
+    text.close()
+
+
+def test_metadata_file_that_cannot_start_over_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metadata"
+    text = MetadataText(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    text.append("first\n")
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space"):
+            text.restart("second, which is longer\n")
+    text.append("more\n")
+    text.close()
+    assert path.read_text() == "first\nmore\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ustconsumer.abi.packet import METADATA_PACKET
-from ustconsumer.ctf.packets import MetadataPacketWriter
+from ustconsumer.ctf.packets import MetadataPacketWriter, begins
 from ustconsumer.errors import UsageError
 
 __all__ = [
@@ -51,17 +51,23 @@ class MetadataFile:
         self._packets = MetadataPacketWriter(uuid)
 
     def append(self, text: bytes) -> None:
-        """Write text as packets, all or nothing.
+        """Write text as packets, all or nothing; one that begins anew over what is there.
 
         Raises
         ------
         OSError
             The file cannot take them.
         """
+        if begins(text):
+            self._start_over()
         self._put(self._packets.append(text))
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _start_over(self) -> None:
+        os.ftruncate(self._fd, 0)
+        self._offset = 0
 
     def _head(self) -> bytes:
         """Return the beginning of the first packet that is there."""

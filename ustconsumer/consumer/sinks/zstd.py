@@ -30,6 +30,7 @@ from ustconsumer.consumer.sinks.layout import (
 from ustconsumer.consumer.sinks.packed import PackedFiles
 from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.frames import MAX_FRAME, SUFFIX, seek_table
+from ustconsumer.ctf.packets import begins
 from ustconsumer.errors import UsageError
 
 __all__ = ["ZstdSink", "ZstdWriter"]
@@ -154,6 +155,8 @@ class _ZstdMetadataFile(MetadataFile):
         self._sizes = array("I")
 
     def append(self, text: bytes) -> None:
+        if begins(text):
+            self._start_over()
         packets = self._packets.append(text)
         frame = self._compressor.frame(packets)
         self._put(frame)
@@ -163,6 +166,10 @@ class _ZstdMetadataFile(MetadataFile):
         with contextlib.suppress(OSError):
             self._put(seek_table(self._sizes))
         super().close()
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        del self._sizes[:]
 
     def _head(self) -> bytes:
         decompressor = zstandard.ZstdDecompressor()

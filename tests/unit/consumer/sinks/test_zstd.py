@@ -91,10 +91,17 @@ def test_another_reader_of_the_seekable_format_seeks_to_each_packet(tmp_path: Pa
 def test_metadata_is_readable_while_it_grows(tmp_path: Path) -> None:
     with make_ring() as made:
         sink = ZstdSink(tmp_path, 1)
+        file = tmp_path / DIRECTORY / "metadata.zst"
         for number in range(1, 4):
-            sink.metadata(made.stream.trace, TEXT)
-            assert restored(tmp_path / DIRECTORY / "metadata.zst").count(TEXT) == number
+            sink.metadata(made.stream.trace, b"event {};\n" if number > 1 else TEXT)
+            assert restored(file).count(b"event") == number - 1
+        # All of it anew.
+        sink.metadata(made.stream.trace, TEXT)
+        sink.metadata(made.stream.trace, b"event {};\n")
+        assert restored(file).count(TEXT) == restored(file).count(b"event") == 1
         sink.close()
+        with pyzstd.SeekableZstdFile(str(file), "r") as seekable:
+            assert seekable.read() == restored(file)
 
 
 @pytest.mark.parametrize("level", [1, 19])
