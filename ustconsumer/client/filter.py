@@ -3,7 +3,9 @@
 
 The language is lttng's, and so is the bytecode, byte for byte: whatever runs it was tried
 with nothing else. What lttng refuses is refused here too, and what would stop a program
-with liblttng-ust: more values at a time than its interpreter has room for.
+with liblttng-ust: more values at a time than its interpreter has room for. So is what lttng
+takes for something else than was written: numbers of more digits than it reads, the second
+index of an element where that is no number, a comment without an end.
 
 Unlike in C, ``& ^ |`` bind more tightly than comparisons. In text a backslash stands only
 before ``*`` or another one; a ``*`` without is a pattern's.

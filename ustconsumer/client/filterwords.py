@@ -18,11 +18,14 @@ _MASK = (1 << 64) - 1
 _SUFFIX = r"(?:(?:ll|LL|[lL])[uU]|[uU]?(?:ll|LL|[lL])|[uU])?"
 _EXPONENT, _POWER = r"[Ee][+-]?[0-9]+", r"[Pp][+-]?[0-9]+"
 _HEX = r"[0-9a-fA-F]"
-_IDENTIFIER = r"[A-Za-z_:][A-Za-z0-9_:]*"
+_LETTER = rf"[A-Za-z_:]|\\u{_HEX}{{4}}|\\U{_HEX}{{8}}"
+_IDENTIFIER = rf"(?:{_LETTER})(?:{_LETTER}|[0-9])*"
 _SPACE = re.compile(r"(?:[ \t\n]+|/\*.*?\*/|//[^\n]*)+", re.DOTALL)
 _TEXT = re.compile(r"L?([\"'])")
 _NAME = re.compile(rf"\$?{_IDENTIFIER}")
 _SIGN = re.compile(r"->|<<|>>|[=!<>]=|&&|\|\||[][().<>!~^&|+\-*/%]")
+#: Base, and how many digits of a number lttng reads: the others change nothing.
+_BASES = {"hex": (16, 17), "octal": (8, 23), "decimal": (10, 20)}
 #: The longest one counts, of equally long ones the first.
 _NUMBERS = tuple(
     (kind, re.compile(pattern))
@@ -99,7 +102,9 @@ def _word(text: str, at: int) -> tuple[Word, int]:
         if not literal and quote[1] == "'":
             raise FilterError('nothing between quotes: use "" for empty text', at + 1)
         return Word("text", at, _literal(literal, quote.end())), end + 1
-    if name := _NAME.match(text, at):
+    name = _NAME.match(text, at)
+    # A single one is a sign of lttng's that nothing is made of.
+    if name and name[0] != ":":
         return Word("name", at, name[0]), name.end()
     numbers = [(kind, match) for kind, form in _NUMBERS if (match := form.match(text, at))]
     if numbers:
@@ -143,8 +148,15 @@ def _number(kind: str, text: str, at: int) -> Word:
         raise FilterError(f"write 0x instead of 0X: {text!r}", at + 1)
     if bare == "0" and bare != text:
         raise FilterError(f"write 0 without a suffix: {text!r}", at + 1)
-    if kind == "decimal" and len(bare) > len(str(_MASK)):
-        # Too much in any case; Python would not read thousands of digits.
-        return Word("number", at, _MASK)
-    value = int(bare, {"hex": 16, "octal": 8, "decimal": 10}[kind])
-    return Word("number", at, min(value, _MASK))
+    base, most = _BASES[kind]
+    digits = bare.removeprefix("0x")
+    # Python would not read thousands of digits; so many are too much in any case.
+    value = _MASK
+    if kind != "decimal" or len(digits) <= len(str(_MASK)):
+        value = min(int(digits, base), _MASK)
+    if min(int(digits[:most], base), _MASK) != value:
+        raise FilterError(
+            f"lttng reads no more than the first {most} digits, another number: write fewer",
+            at + 1,
+        )
+    return Word("number", at, value)
