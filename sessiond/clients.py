@@ -84,6 +84,11 @@ class Client:
         self._wire.send(encode(message, len(fds)), fds)
 
     @property
+    def welcome(self) -> bool:
+        """Whether it has said hello."""
+        return self._welcome
+
+    @property
     def closed(self) -> bool:
         """Whether it has hung up."""
         return self._wire.closed
@@ -223,7 +228,8 @@ class Clients:
         self._loop = loop
         self._handlers = handlers
         self._may_control = may_control
-        self._clients: set[Client] = set()
+        # In order of arrival.
+        self._clients: dict[Client, None] = {}
         self._listener = Listener(loop, listener, "control clients", self._connected)
 
     def refusal(self, client: Client, hello: Hello) -> Failed | None:
@@ -259,7 +265,7 @@ class Clients:
             return Failed(message=f"registry error: {error!r}")
 
     def forget(self, client: Client) -> None:
-        self._clients.discard(client)
+        self._clients.pop(client, None)
 
     def stop_listening(self) -> None:
         self._listener.close()
@@ -271,7 +277,11 @@ class Clients:
 
     def _connected(self, sock: socket.socket) -> None:
         if len(self._clients) >= _MAX_CLIENTS:
-            _log.warning("refused a control client: there are %d already", _MAX_CLIENTS)
-            sock.close()
-            return
-        self._clients.add(Client(self, self._loop, sock))
+            # Who has not said a word makes room for who may be about to.
+            silent = next((client for client in self._clients if not client.welcome), None)
+            if silent is None:
+                _log.warning("refused a control client: there are %d already", _MAX_CLIENTS)
+                sock.close()
+                return
+            silent.close()
+        self._clients[Client(self, self._loop, sock)] = None

@@ -26,7 +26,7 @@ from ustconsumer.protocol.control import AppInfo, ChannelOptions
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
 #: A container as docs/containers.md has it; who is not root needs a user namespace for it.
-OPTIONS = ["-pf" if os.getuid() == 0 else "-rpf", "--mount-proc", "--kill-child=SIGTERM"]
+OPTIONS = ["-pf" if os.getuid() == 0 else "-cpf", "--mount-proc", "--kill-child=SIGTERM"]
 
 
 @pytest.fixture

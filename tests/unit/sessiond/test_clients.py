@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from sessiond import clients as module
 from sessiond.clients import Client, Clients, Handler
 from ustconsumer.protocol.control import (
     VERSION,
@@ -133,3 +136,33 @@ def test_a_verb_that_breaks_is_an_answer_in_one_line(tmp_path: Path) -> None:
     assert isinstance(failed, Failed)
     assert failed.seq == 2
     assert "\n" not in failed.message
+
+
+def test_the_silent_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_CLIENTS", 2)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with served(tmp_path, {}) as client:
+            await loop.sock_sendall(client, HELLO)
+            assert isinstance((await read(client, 1))[0], Welcome)
+            others = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+            for sock in others:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, str(tmp_path / "s"))
+            *silent, late = others
+            for sock in silent:
+                assert await loop.sock_recv(sock, 1) == b""
+            await loop.sock_sendall(late, HELLO)
+            assert isinstance((await read(late, 1))[0], Welcome)
+            # Those that spoke stay: there is no room any more.
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, str(tmp_path / "s"))
+                assert await loop.sock_recv(sock, 1) == b""
+            await loop.sock_sendall(client, encode(ListSessions(seq=2)))
+            assert isinstance((await read(client, 1))[0], Failed)
+            for sock in others:
+                sock.close()
+
+    asyncio.run(scenario())
