@@ -73,6 +73,13 @@ class Channel:
         )
 
 
+def _same_files(name: str, options: ChannelOptions, other: str, files: ChannelOptions) -> bool:
+    """Whether file N of a stream of ``name`` would be that of CPU N of ``other``."""
+    first, _, cpu = other.rpartition("_")
+    numbered = bool(options.tracefile_size) and not files.tracefile_size
+    return numbered and first == name and cpu.isdecimal()
+
+
 @dataclass(eq=False)
 class Session:
     """A recording session, from ``create`` to the end of ``destroy``."""
@@ -175,6 +182,12 @@ class Session:
             raise CommandError(
                 f"session {self.name} has buffers per {self.buffers}: all its channels do"
             )
+        for other, files in ((c.name, c.options) for c in self.channels):
+            if _same_files(name, options, other, files) or _same_files(other, files, name, options):
+                raise CommandError(
+                    f"channels {other} and {name} would have files of the same names: "
+                    "choose another name"
+                )
         self.channels.append(Channel(len(self.channels), name, options))
         return self.channels[-1]
 

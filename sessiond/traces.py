@@ -52,6 +52,8 @@ LAYOUTS = {8: "ust-8-x86_64", 9: "ust-9-x86_64", 10: "ust-10-x86_64"}
 BUFFERS = {"uid": "user", "pid": "process"}
 #: LTTng keeps periods in 32 bits.
 _LONGEST_TIMER_US = (1 << 32) - 1
+#: ... and the number of files.
+_MOST_FILES = (1 << 32) - 1
 _PAGE = mmap.PAGESIZE
 #: Descriptors that are left for clients.
 _RESERVE = 64
@@ -79,7 +81,11 @@ def check_options(options: ChannelOptions) -> None:
         raise UsageError(f"unknown channel mode {options.mode!r}: use discard or overwrite")
     if options.buffers not in BUFFERS:
         raise UsageError(f"unknown buffers {options.buffers!r}: use {' or '.join(BUFFERS)}")
-    for name, value in (("switch", options.switch_timer_us), ("read", options.read_timer_us)):
+    for name, value in (
+        ("switch", options.switch_timer_us),
+        ("read", options.read_timer_us),
+        ("monitor", options.monitor_timer_us),
+    ):
         if not 0 <= value <= _LONGEST_TIMER_US:
             raise UsageError(
                 f"{name} timer {value} us is out of range: 1 to {_LONGEST_TIMER_US}, or 0"
@@ -88,6 +94,7 @@ def check_options(options: ChannelOptions) -> None:
         raise UsageError("an overwrite channel never blocks: leave out the blocking timeout")
     if not -1 <= options.blocking_timeout_us < 1 << 40:
         raise UsageError(f"blocking timeout {options.blocking_timeout_us} us is out of range")
+    _check_tracefiles(options)
     size = 0
     for layout in set(LAYOUTS.values()):
         size = max(size, geometry_of(options, layout).file_size * possible_cpus())
@@ -96,6 +103,18 @@ def check_options(options: ChannelOptions) -> None:
         raise UsageError(
             f"the channel's buffers need {size} bytes for each {BUFFERS[options.buffers]}, "
             f"they may take half of this machine's {memory}: use fewer or smaller sub-buffers"
+        )
+
+
+def _check_tracefiles(options: ChannelOptions) -> None:
+    if not 0 <= options.tracefile_count <= _MOST_FILES or not 0 <= options.tracefile_size < 1 << 63:
+        raise UsageError("the size or the count of the trace files is out of range")
+    if options.tracefile_count and not options.tracefile_size:
+        raise UsageError("a count of trace files has no effect without their size: give both")
+    if 0 < options.tracefile_size < options.subbuf_size:
+        raise UsageError(
+            f"trace files of {options.tracefile_size} bytes cannot hold a sub-buffer: "
+            f"use {options.subbuf_size} or more"
         )
 
 
@@ -182,6 +201,8 @@ class Stream:
             by_writer=self.geometry.by_writer,
             switch_timer_us=self.channel.options.switch_timer_us,
             read_timer_us=self.channel.options.read_timer_us,
+            tracefile_size=self.channel.options.tracefile_size,
+            tracefile_count=self.channel.options.tracefile_count,
         )
 
 

@@ -16,7 +16,7 @@ from helpers.rundir import Rundir
 
 _SHOWN = re.compile(
     r"(Buffering scheme: .*| +(?:Event-loss mode|Sub-buffer size|Sub-buffer count|Switch timer"
-    r"|Read timer|Blocking timeout): .*)"
+    r"|Read timer|Monitor timer|Blocking timeout|Trace file count|Trace file size|Output mode): .*)"
 )
 _CHANNELS = [
     "",
@@ -26,6 +26,10 @@ _CHANNELS = [
     "--switch-timer=10ms --read-timer=2s",
     "--blocking-timeout=1s",
     "--blocking-timeout=inf",
+    "--monitor-timer=2s --output=mmap",
+    "--monitor-timer=0",
+    "--tracefile-size=1M --tracefile-count=3",
+    "--tracefile-size=600000",
 ]
 
 
@@ -55,7 +59,7 @@ def test_attributes_are_shown_as_by_lttng(user_rundir: Rundir) -> None:
                 )
                 ours, theirs = _shown(drtrace("list", name)), _shown(lttng("list", name))
                 assert ours == theirs, options
-                assert len(ours) >= 6
+                assert len(ours) >= 8
     finally:
         drtrace("destroy", "-a")
         end_registry(user_rundir)

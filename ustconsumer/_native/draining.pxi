@@ -41,6 +41,11 @@ cdef int _mend(RingState *r, char *page, uint64_t number, uint64_t position, Che
     return LIE_NONE
 
 
+cdef inline bint _fits(RingState *r, uint64_t offset, uint64_t packet) noexcept nogil:
+    """Whether a packet may go there; an empty file takes any."""
+    return not r.file_limit or not offset or offset + packet <= r.file_limit
+
+
 cdef void _index_entry(RingState *r, Checked *checked, uint64_t file_offset, uint64_t *entry) noexcept nogil:
     entry[0] = htobe64(file_offset)
     entry[1] = htobe64(checked.packet * 8)
@@ -95,7 +100,7 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
     """Read-write-release in batches: several sub-buffers a system call."""
     cdef iovec iov[64]
     cdef uint64_t entries[64 * INDEX_WORDS]
-    cdef uint64_t start, position, produced, gathered, discarded, moved = 0
+    cdef uint64_t start, position, produced, gathered, discarded, before, moved = 0
     cdef Checked checked
     cdef int iovs, count
     cdef char *page
@@ -126,10 +131,16 @@ cdef int _drain_discard(RingState *r, int data_fd, int index_fd, uint64_t limit,
             if rb_load(_wsb(r, _index(r, position))) != _index(r, position):
                 r.lie = LIE_ID
             else:
+                before = r.last_discarded
                 r.lie = _mend(r, page, _index(r, position), position, &checked)
             if r.lie:
                 # The packets before it are good: they go first, then it comes again.
                 status = _LIE
+                break
+            if not _fits(r, r.data_offset + gathered, checked.packet):
+                # It comes again, with another file.
+                r.last_discarded = before
+                status = _FULL
                 break
             if iovs and <char *> iov[iovs - 1].iov_base + iov[iovs - 1].iov_len == page:
                 iov[iovs - 1].iov_len += checked.packet
@@ -199,6 +210,10 @@ cdef int _drain_overwrite(RingState *r, int data_fd, int index_fd, uint64_t limi
         if r.lie:
             _put(r)
             return _LIE
+        if not _fits(r, r.data_offset, checked.packet):
+            r.last_discarded = discarded
+            _put(r)
+            return _FULL
         iov.iov_base = page
         iov.iov_len = checked.packet
         _index_entry(r, &checked, r.data_offset, entry)

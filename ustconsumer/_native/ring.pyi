@@ -7,6 +7,7 @@ from typing_extensions import Buffer
 __all__ = [
     "DRAIN_EMPTY",
     "DRAIN_ERRNO",
+    "DRAIN_FULL",
     "DRAIN_HELD",
     "DRAIN_LIE",
     "DRAIN_MORE",
@@ -23,6 +24,7 @@ DRAIN_EMPTY: int
 DRAIN_MORE: int
 DRAIN_HELD: int
 DRAIN_ERRNO: int
+DRAIN_FULL: int
 DRAIN_LIE: int
 PUMP_IDLE: int
 PUMP_TIME: int
@@ -35,6 +37,7 @@ class Ring:
     byte_count: int
     subbuf_size: int
     data_offset: int
+    file_limit: int
     index_offset: int
     last_discarded: int
     ahead: int

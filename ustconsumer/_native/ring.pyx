@@ -22,6 +22,7 @@ from ustconsumer.errors import LayoutError, RingBufferError
 __all__ = [
     "DRAIN_EMPTY",
     "DRAIN_ERRNO",
+    "DRAIN_FULL",
     "DRAIN_HELD",
     "DRAIN_LIE",
     "DRAIN_MORE",
@@ -49,6 +50,7 @@ DRAIN_MORE = 1    # the limit was reached, there may be more
 DRAIN_HELD = 2    # the next sub-buffer is full but not yet committed
 DRAIN_ERRNO = 3   # a write failed: ``error`` is the errno; nothing was given back
 DRAIN_LIE = 4     # the memory contradicts itself: ``lie`` says what
+DRAIN_FULL = 5    # the next packet would make the file larger than ``file_limit``
 
 _LIES = {
     0: "",
@@ -167,6 +169,15 @@ cdef class Ring:
     @index_offset.setter
     def index_offset(self, uint64_t value):
         self._s.index_offset = value
+
+    @property
+    def file_limit(self):
+        """Bytes that the data file may have, 0 for no limit; an empty one takes any packet."""
+        return self._s.file_limit
+
+    @file_limit.setter
+    def file_limit(self, uint64_t value):
+        self._s.file_limit = value
 
     @property
     def last_discarded(self):
@@ -446,8 +457,9 @@ cdef class Ring:
         -------
         int
             ``DRAIN_EMPTY``, ``DRAIN_MORE``, ``DRAIN_HELD``, ``DRAIN_ERRNO`` (see ``error``;
-            nothing of the failed batch is released, calling again repeats it) or
-            ``DRAIN_LIE`` (see ``lie``; the stream should be closed).
+            nothing of the failed batch is released, calling again repeats it),
+            ``DRAIN_LIE`` (see ``lie``; the stream should be closed) or ``DRAIN_FULL``
+            (see ``file_limit``; what fits was moved).
 
         Notes
         -----

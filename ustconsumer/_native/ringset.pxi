@@ -9,7 +9,7 @@ PUMP_IDLE = 0      # passes found nothing to move
 PUMP_TIME = 1      # the time or the bytes are used up
 PUMP_WORD = 2      # a watched word changed; nothing was moved since
 PUMP_READY = 3     # a ring without a file is readable
-PUMP_STOPPED = 4   # a ring's drain ended in DRAIN_ERRNO or DRAIN_LIE
+PUMP_STOPPED = 4   # a ring's drain ended in DRAIN_ERRNO, DRAIN_LIE or DRAIN_FULL
 
 cdef enum:
     _PUMP_IDLE = 0
@@ -200,7 +200,7 @@ cdef class RingSet:
                 else:
                     status = _drain_discard(r, r.data_fd, r.index_fd, max_bytes, batch)
                 moved += r.byte_count - fill
-                if status == _ERRNO or status == _LIE:
+                if status == _ERRNO or status == _LIE or status == _FULL:
                     self._first = at + 1
                     return _PUMP_STOPPED
             empty = 0 if found else empty + 1

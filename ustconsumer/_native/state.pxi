@@ -86,6 +86,7 @@ cdef enum:
     _HELD = 2
     _ERRNO = 3
     _LIE = 4
+    _FULL = 5
 
 cdef enum:
     LIE_NONE = 0
@@ -145,6 +146,8 @@ cdef struct RingState:
     # What draining keeps: the two files and their ends, totals, what went wrong.
     int data_fd, index_fd
     uint64_t data_offset, index_offset, last_discarded
+    # Bytes that the data file may have; 0: no limit.
+    uint64_t file_limit
     # Bytes behind the consumed position that a reader has read and not given back.
     uint64_t ahead
     # Bytes per system call, where it is more than who drains says.

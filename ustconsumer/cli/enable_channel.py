@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.cli.options import add_buffer_options, add_domain, add_session, channel_options
+from ustconsumer.cli.options import (
+    add_buffer_options,
+    add_domain,
+    add_output_mode,
+    add_session,
+    channel_options,
+)
 from ustconsumer.cli.values import names
 from ustconsumer.protocol.control import Done
 
@@ -21,15 +28,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_domain(parser)
     add_session(parser)
     add_buffer_options(parser)
+    add_output_mode(parser)
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
-    options = channel_options(arguments)
+    # What is wrong is said without a registry.
+    channel_options(arguments)
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
         if arguments.mode is None and session.info().snapshot:
             arguments.mode = "overwrite"
-            options = channel_options(arguments)
+        options = channel_options(arguments, warn=partial(context.warn, harmless=True))
         for name in arguments.channels:
             for line in session.enable_channel(name, options):
                 context.warn(line)

@@ -5,16 +5,30 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ustconsumer.cli.values import blocking_timeout, subbuf_count, subbuf_size, timer
+from ustconsumer.cli.values import (
+    blocking_timeout,
+    size,
+    subbuf_count,
+    subbuf_size,
+    timer,
+    tracefile_count,
+)
 from ustconsumer.errors import UsageError
 
 if TYPE_CHECKING:
     from ustconsumer.protocol.control import ChannelOptions
 
-__all__ = ["add_buffer_options", "add_domain", "add_session", "channel_options"]
+__all__ = [
+    "add_buffer_options",
+    "add_domain",
+    "add_output_mode",
+    "add_session",
+    "changed_options",
+    "channel_options",
+]
 
 #: LTTng's default where each process has buffers of its own.
 _SIZE_PER_PROCESS = 16384
@@ -26,7 +40,10 @@ _ATTRIBUTES = {
     "buffers": "buffers",
     "switch_timer_us": "switch_timer",
     "read_timer_us": "read_timer",
+    "monitor_timer_us": "monitor_timer",
     "blocking_timeout_us": "blocking_timeout",
+    "tracefile_size": "tracefile_size",
+    "tracefile_count": "tracefile_count",
 }
 
 
@@ -102,18 +119,52 @@ def add_buffer_options(parser: argparse.ArgumentParser) -> None:
         help="look for full sub-buffers so often, programs wake nobody up (default: 0, they do)",
     )
     add(
+        "--monitor-timer",
+        type=timer,
+        metavar="PERIOD",
+        help="look how full the buffers are so often (default: 1s; 0: not at all)",
+    )
+    add(
         "--blocking-timeout",
         type=blocking_timeout,
         metavar="TIME",
         help="a full buffer holds a program up so long, where LTTNG_UST_ALLOW_BLOCKING is set "
         "(record sets it): us, or with ms, s, m, h, or inf (default: 0)",
     )
+    add(
+        "--tracefile-size",
+        type=size,
+        metavar="SIZE",
+        help="several files for each stream, each of at most SIZE bytes, k/M/G allowed "
+        "(default: 0, one of any size)",
+    )
+    add(
+        "--tracefile-count",
+        type=tracefile_count,
+        metavar="COUNT",
+        help="with --tracefile-size: keep the newest COUNT files of each stream (default: 0, all)",
+    )
+
+
+def add_output_mode(parser: argparse.ArgumentParser) -> None:
+    """``--output``: as `lttng` has it, of which user space has one."""
+    parser.add_argument("--output", type=_output, metavar="mmap", help=argparse.SUPPRESS)
+
+
+def changed_options(arguments: argparse.Namespace) -> dict[str, int | str]:
+    """Return the attributes asked for, by their names in `ChannelOptions`."""
+    asked = {attribute: getattr(arguments, option) for attribute, option in _ATTRIBUTES.items()}
+    return {attribute: value for attribute, value in asked.items() if value is not None}
 
 
 def channel_options(
-    arguments: argparse.Namespace, base: ChannelOptions | None = None
+    arguments: argparse.Namespace,
+    base: ChannelOptions | None = None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> ChannelOptions:
     """Return the attributes asked for, otherwise those of ``base``.
+
+    ``warn`` is told, as by ``lttng``, that a file is to hold a sub-buffer at least.
 
     Raises
     ------
@@ -137,7 +188,27 @@ def channel_options(
             )
         if options.num_subbuf < 2:
             raise UsageError("--overwrite needs two sub-buffers: use --num-subbuf=2 or more")
+    if options.tracefile_count and not options.tracefile_size:
+        raise UsageError(
+            "Missing option --tracefile-size. A file count without a size won't do anything."
+        )
+    if 0 < options.tracefile_size < options.subbuf_size:
+        warn(
+            f"Tracefile size rounded up from ({options.tracefile_size}) to subbuffer size "
+            f"({options.subbuf_size})"
+        )
+        options.tracefile_size = options.subbuf_size
     return options
+
+
+def _output(text: str) -> str:
+    if text == "splice":
+        raise argparse.ArgumentTypeError(
+            "buffers of programs are shared memory, which is not spliced: leave it out, or use mmap"
+        )
+    if text != "mmap":
+        raise argparse.ArgumentTypeError(f"unknown output {text!r}: there is mmap")
+    return text
 
 
 class _OtherDomain(argparse.Action):

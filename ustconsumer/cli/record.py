@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ustconsumer.cli.context import Context
@@ -187,7 +188,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         command,
         output=output,
         events=events,
-        channel=channel_options(arguments, base),
+        channel=channel_options(arguments, base, partial(context.warn, harmless=True)),
         contexts=contexts or CONTEXTS,
         warn=context.warn,
         take_over=True,

@@ -138,10 +138,16 @@ def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
         f"      Sub-buffer count: {options.num_subbuf}",
         f"      Switch timer:     {_timer(options.switch_timer_us)}",
         f"      Read timer:       {_timer(options.read_timer_us)}",
+        f"      Monitor timer:    {_timer(options.monitor_timer_us)}",
     ]
     if options.mode == "discard":
         lines.append(f"      Blocking timeout: {_timeout(options.blocking_timeout_us)}")
+    size = f"{options.tracefile_size} bytes" if options.tracefile_size else "unlimited"
     lines += [
+        # One where it says nothing, also if there are any number of them: so does `lttng`.
+        f"      Trace file count: {options.tracefile_count or 1} per stream",
+        f"      Trace file size:  {size}",
+        "      Output mode:      mmap",
         f"      Contexts:         {', '.join(channel.contexts) or 'none'}",
         "",
         "    Statistics:",

@@ -18,6 +18,7 @@ __all__ = [
     "subbuf_count",
     "subbuf_size",
     "timer",
+    "tracefile_count",
     "uid",
     "workers",
 ]
@@ -30,6 +31,7 @@ _LONGEST_PERIOD = (1 << 32) - 1
 #: Twelve days: whoever means more means for ever.
 _LONGEST_TIMEOUT = (1 << 40) - 1
 _MOST_WORKERS = 64
+_MOST_FILES = (1 << 32) - 1
 
 
 def size(text: str) -> int:
@@ -63,6 +65,13 @@ def _power_of_two(text: str, value: int, least: int, what: str) -> int:
             f"{what} {text} is not a power of two: the nearest is {nearest}"
         )
     return value
+
+
+def tracefile_count(text: str) -> int:
+    """Return a number of files; 0: no limit."""
+    if text.isascii() and text.isdigit() and int(text) <= _MOST_FILES:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of files: use 0 to {_MOST_FILES}")
 
 
 def microseconds(text: str) -> int:

@@ -96,5 +96,12 @@ def described_stream(message: StreamAdded, trace: Trace, fd: int) -> Stream:
     if not geometry.file_size == message.memory_size == size:
         raise LayoutError("stream memory", f"{geometry.file_size} bytes", size)
     return Stream(
-        message.stream, trace, message.channel, message.channel_id, CpuId(message.cpu), geometry
+        message.stream,
+        trace,
+        message.channel,
+        message.channel_id,
+        CpuId(message.cpu),
+        geometry,
+        message.tracefile_size,
+        message.tracefile_count,
     )

@@ -31,7 +31,13 @@ class ChannelOptions(msgspec.Struct, kw_only=True, omit_defaults=True):
     buffers: str = "uid"
     switch_timer_us: int = 0
     read_timer_us: int = 0
+    #: how often the registry samples how full the buffers are; 0: never
+    monitor_timer_us: int = 1_000_000
     blocking_timeout_us: int = 0
+    #: bytes of packets in a file of a stream, and how many files it has at most, the newest;
+    #: 0: no limit
+    tracefile_size: int = 0
+    tracefile_count: int = 0
 
 
 class EventInfo(msgspec.Struct, kw_only=True):

@@ -112,6 +112,9 @@ class StreamAdded(Message, tag="stream-added", kw_only=True):
     by_writer: bool
     switch_timer_us: int
     read_timer_us: int = 0
+    #: as of the channel's options
+    tracefile_size: int = 0
+    tracefile_count: int = 0
 
 
 class StreamReady(Message, tag="stream-ready", kw_only=True):

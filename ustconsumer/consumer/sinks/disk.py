@@ -10,20 +10,19 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ustconsumer._native.ring import DRAIN_ERRNO, Ring
+from ustconsumer._native.ring import DRAIN_ERRNO, DRAIN_FULL, DRAIN_MORE, Ring
 from ustconsumer.abi.packet import INDEX_ENTRY, index_header
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.sinks.layout import (
     MetadataFile,
     all_or_nothing,
-    make_directory,
     open_file,
-    plain_name,
     refuse_beside,
     trace_directory,
     write_all,
 )
 from ustconsumer.consumer.sinks.reservation import Reservation
+from ustconsumer.consumer.sinks.tracefiles import Tracefiles
 from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.frames import SUFFIX
 from ustconsumer.errors import UsageError
@@ -74,12 +73,9 @@ class DiskSink:
         """
         directory = trace_directory(self._output, stream.trace.path)
         self._metadata_file(stream.trace)
-        name = plain_name(stream.name)
-        index = directory / "index"
-        make_directory(index)
         direct = self._direct and stream.geometry.subbuf_size >= _DIRECT_SIZE
         refused = self._no_direct if direct else None
-        return DiskWriter(directory / name, index / f"{name}.idx", refused)
+        return DiskWriter(Tracefiles(directory, stream, _last_entry), refused)
 
     def metadata(self, trace: Trace, text: bytes) -> None:
         """Append metadata packets."""
@@ -118,33 +114,108 @@ class DiskSink:
         return MetadataFile(directory / "metadata", trace.uuid)
 
 
-class DiskWriter:
-    """Data and index file of one stream; the native drain writes them.
+class _Files:
+    """An open pair of data and index file.
 
     Parameters
     ----------
     data, index : Path
+
+    Attributes
+    ----------
+    data_fd, index_fd : int
+    data_end, index_end : int
+        Where what is complete ended when they were opened; what was behind it is gone.
+    next_sequence : int or None
+        Sequence number that follows, None if they were empty.
+    discarded : int
+        Events discarded until then.
+    """
+
+    def __init__(self, data: Path, index: Path) -> None:
+        self.path = data
+        self.data_end = 0
+        self.discarded = 0
+        self.next_sequence: int | None = None
+        self.index_fd = -1
+        self.data_fd = open_file(data)
+        try:
+            self.index_fd = open_file(index)
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
+        self._writeback = WriteBack(self.data_fd, self.data_end)
+        self._reservation = Reservation(self.data_fd, self.data_end)
+
+    def settle(self, end: int) -> None:
+        """Start write-back of what has gathered up to the end of the data."""
+        self._writeback.advance(end)
+        self._reservation.advance(end)
+
+    def cut(self, data_end: int, index_end: int) -> None:
+        """Take away what a failed write left behind these ends."""
+        os.ftruncate(self.data_fd, data_end)
+        os.ftruncate(self.index_fd, index_end)
+        self._reservation = Reservation(self.data_fd, data_end, 0)
+
+    def finish(self, end: int) -> None:
+        """Give back what was reserved behind the end of the data."""
+        with contextlib.suppress(OSError):
+            self._reservation.finish(end)
+
+    def close(self) -> None:
+        """Close both."""
+        for fd in (self.data_fd, self.index_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def _resume(self) -> None:
+        """Find the end of what is complete: a packet is when its index entry is."""
+        size = os.fstat(self.index_fd).st_size
+        head = os.pread(self.index_fd, len(INDEX_HEADER_BYTES), 0)
+        if size <= len(INDEX_HEADER_BYTES):
+            if not INDEX_HEADER_BYTES.startswith(head):
+                raise UsageError(f"index of {self.path} is not one of ours")
+            write_all(self.index_fd, INDEX_HEADER_BYTES, 0)
+            entries = 0
+        else:
+            if head != INDEX_HEADER_BYTES:
+                raise UsageError(f"index of {self.path} is not one of ours")
+            entries = (size - len(head)) // INDEX_ENTRY.size
+        self.index_end = len(INDEX_HEADER_BYTES) + entries * INDEX_ENTRY.size
+        if entries:
+            at = self.index_end - INDEX_ENTRY.size
+            last = INDEX_ENTRY.get_all(os.pread(self.index_fd, INDEX_ENTRY.size, at))
+            self.data_end = last["offset"] + last["packet_size"] // 8
+            self.discarded = last["events_discarded"]
+            self.next_sequence = last["packet_seq_num"] + 1
+        if os.fstat(self.data_fd).st_size < self.data_end:
+            raise UsageError(f"{self.path} is shorter than its index says")
+        os.ftruncate(self.index_fd, self.index_end)
+        os.ftruncate(self.data_fd, self.data_end)
+
+
+class DiskWriter:
+    """Data and index files of one stream; the native drain writes them.
+
+    Parameters
+    ----------
+    tracefiles : Tracefiles
+        Where they are.
     refused : callable, optional
         Write the data past the page cache (O_DIRECT), or tell this that we cannot. Packets
         and their places in memory and file are whole pages already.
     """
 
     def __init__(
-        self, data: Path, index: Path, refused: Callable[[Path], None] | None = None
+        self, tracefiles: Tracefiles, refused: Callable[[Path], None] | None = None
     ) -> None:
-        self._data_path = data
+        self._tracefiles = tracefiles
         self._refused = refused
         self._direct = False
         self._ring: Ring | None = None
-        self._next_sequence: int | None = None
-        self._index_fd = -1
-        self._data_fd = open_file(data)
-        try:
-            self._index_fd = open_file(index)
-            self._resume()
-        except BaseException:
-            self.close()
-            raise
+        self._files = _Files(*tracefiles.last())
 
     @property
     def ends(self) -> tuple[int | None, int]:
@@ -153,110 +224,119 @@ class DiskWriter:
         The sequence number that follows, None if they were empty, and the events discarded
         until then.
         """
-        return self._next_sequence, self._discarded
+        return self._files.next_sequence, self._files.discarded
 
     def attach(self, ring: Ring) -> None:
         """Go on where the files end: exactly once on disk, whoever was killed when."""
         self._ring = ring
-        if self._refused is not None and self._set_direct(True):
-            # Two at a time: both are on their way to the device before we wait.
-            ring.assign(self._data_fd, self._index_fd, 2 * ring.subbuf_size)
-        else:
-            ring.assign(self._data_fd, self._index_fd)
-        ring.data_offset = self._data_end
-        ring.index_offset = self._index_end
-        ring.last_discarded = self._discarded
-        if self._next_sequence is not None:
+        files = self._files
+        self._assign(ring, direct=self._refused is not None)
+        ring.file_limit = self._tracefiles.size
+        ring.last_discarded = files.discarded
+        if files.next_sequence is not None:
             # Only forward; a position is a word that wraps.
-            ring.move_consumer(self._next_sequence * ring.subbuf_size % (1 << 64))
+            ring.move_consumer(files.next_sequence * ring.subbuf_size % (1 << 64))
 
     def drain(self, ring: Ring, max_bytes: int) -> int:
-        """Move readable packets to the files; see `Ring.drain`."""
-        status = ring.drain(self._data_fd, self._index_fd, max_bytes)
-        if status == DRAIN_ERRNO and ring.error == errno.EINVAL and self._set_direct(False):
-            # The file took the flag, its device did not take the write.
-            ring.assign(self._data_fd, self._index_fd)
-            status = ring.drain(self._data_fd, self._index_fd, max_bytes)
-        if status == DRAIN_ERRNO:
-            # Part of a packet would make the file unreadable, should it end here.
-            os.ftruncate(self._data_fd, ring.data_offset)
-            os.ftruncate(self._index_fd, ring.index_offset)
-            self._reservation = Reservation(self._data_fd, ring.data_offset, 0)
+        """Move readable packets to the files; see `Ring.drain`.
+
+        Raises
+        ------
+        OSError
+            There cannot be another file now.
+        """
+        goal = ring.byte_count + max_bytes
+        status = self._drain_file(ring, max_bytes)
+        while status == DRAIN_FULL:
+            self._next_file()
+            self._assign(ring, direct=self._direct)
+            left = goal - ring.byte_count
+            status = self._drain_file(ring, left) if left > 0 else DRAIN_MORE
         return status
 
     def settle(self) -> None:
         """Start write-back of what has gathered."""
         if self._ring is not None and not self._direct:
-            self._writeback.advance(self._ring.data_offset)
-            self._reservation.advance(self._ring.data_offset)
+            self._files.settle(self._ring.data_offset)
 
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets without a ring: data, then index."""
         for packet in packets:
+            if not self._tracefiles.fits(self._files.data_end, packet.packet_size):
+                self._next_file()
+            files = self._files
             # A copy: its writers may change the header, and the entry must say the same.
             raw = bytes(packet.data.data)
             header = packet.stream.geometry.layout.packet.get_all(raw)
-            header["offset"] = self._data_end
+            header["offset"] = files.data_end
             names = [row.name for row in INDEX_ENTRY]
             entry = INDEX_ENTRY.pack({name: header[name] for name in names})
-            files = (self._data_fd, self._data_end), (self._index_fd, self._index_end)
-            with all_or_nothing(*files):
-                write_all(self._data_fd, raw, self._data_end)
-                write_all(self._index_fd, entry, self._index_end)
-            self._data_end += packet.packet_size
-            self._index_end += len(entry)
+            with all_or_nothing((files.data_fd, files.data_end), (files.index_fd, files.index_end)):
+                write_all(files.data_fd, raw, files.data_end)
+                write_all(files.index_fd, entry, files.index_end)
+            files.data_end += packet.packet_size
+            files.index_end += len(entry)
 
     def close(self) -> None:
         """Close both files."""
         if self._ring is not None:
             self._ring.assign(-1)
-            with contextlib.suppress(OSError):
-                self._reservation.finish(self._ring.data_offset)
-        for fd in (self._data_fd, self._index_fd):
-            if fd >= 0:
-                os.close(fd)
+            self._files.finish(self._ring.data_offset)
+        self._files.close()
+
+    def _drain_file(self, ring: Ring, max_bytes: int) -> int:
+        files = self._files
+        status = ring.drain(files.data_fd, files.index_fd, max_bytes)
+        if status == DRAIN_ERRNO and ring.error == errno.EINVAL and self._set_direct(False):
+            # The file took the flag, its device did not take the write.
+            ring.assign(files.data_fd, files.index_fd)
+            status = ring.drain(files.data_fd, files.index_fd, max_bytes)
+        if status == DRAIN_ERRNO:
+            # Part of a packet would make the file unreadable, should it end here.
+            files.cut(ring.data_offset, ring.index_offset)
+        return status
+
+    def _next_file(self) -> None:
+        """Go on with the next file; the one before is complete."""
+        files = _Files(*self._tracefiles.following())
+        self._tracefiles.step()
+        if self._ring is not None:
+            self._files.finish(self._ring.data_offset)
+        self._files.close()
+        self._files = files
+
+    def _assign(self, ring: Ring, direct: bool) -> None:
+        """Have the ring write to the files from their ends on."""
+        files = self._files
+        self._direct = False
+        if direct and self._set_direct(True):
+            # Two at a time: both are on their way to the device before we wait.
+            ring.assign(files.data_fd, files.index_fd, 2 * ring.subbuf_size)
+        else:
+            ring.assign(files.data_fd, files.index_fd)
+        ring.data_offset = files.data_end
+        ring.index_offset = files.index_end
 
     def _set_direct(self, wanted: bool) -> bool:
         """Turn O_DIRECT on or off; return whether that changed anything."""
         if wanted == self._direct:
             return False
-        flags = fcntl.fcntl(self._data_fd, fcntl.F_GETFL)
+        flags = fcntl.fcntl(self._files.data_fd, fcntl.F_GETFL)
         try:
-            fcntl.fcntl(self._data_fd, fcntl.F_SETFL, flags ^ os.O_DIRECT)
+            fcntl.fcntl(self._files.data_fd, fcntl.F_SETFL, flags ^ os.O_DIRECT)
         except OSError:
             wanted = False
         if not wanted and self._refused is not None:
-            self._refused(self._data_path)
+            self._refused(self._files.path)
         changed = wanted != self._direct
         self._direct = wanted
         return changed
 
-    def _resume(self) -> None:
-        """Find the end of what is complete: a packet is when its index entry is."""
-        size = os.fstat(self._index_fd).st_size
-        head = os.pread(self._index_fd, len(INDEX_HEADER_BYTES), 0)
-        self._data_end = 0
-        self._discarded = 0
-        self._next_sequence = None
-        if size <= len(INDEX_HEADER_BYTES):
-            if not INDEX_HEADER_BYTES.startswith(head):
-                raise UsageError(f"index of {self._data_path} is not one of ours")
-            write_all(self._index_fd, INDEX_HEADER_BYTES, 0)
-            entries = 0
-        else:
-            if head != INDEX_HEADER_BYTES:
-                raise UsageError(f"index of {self._data_path} is not one of ours")
-            entries = (size - len(head)) // INDEX_ENTRY.size
-        self._index_end = len(INDEX_HEADER_BYTES) + entries * INDEX_ENTRY.size
-        if entries:
-            at = self._index_end - INDEX_ENTRY.size
-            last = INDEX_ENTRY.get_all(os.pread(self._index_fd, INDEX_ENTRY.size, at))
-            self._data_end = last["offset"] + last["packet_size"] // 8
-            self._discarded = last["events_discarded"]
-            self._next_sequence = last["packet_seq_num"] + 1
-        if os.fstat(self._data_fd).st_size < self._data_end:
-            raise UsageError(f"{self._data_path} is shorter than its index says")
-        os.ftruncate(self._index_fd, self._index_end)
-        os.ftruncate(self._data_fd, self._data_end)
-        self._writeback = WriteBack(self._data_fd, self._data_end)
-        self._reservation = Reservation(self._data_fd, self._data_end)
+
+def _last_entry(fd: int) -> bytes | None:
+    """Return the last whole entry of an index; None: there is none."""
+    entries = (os.fstat(fd).st_size - len(INDEX_HEADER_BYTES)) // INDEX_ENTRY.size
+    if entries < 1:
+        return None
+    at = len(INDEX_HEADER_BYTES) + (entries - 1) * INDEX_ENTRY.size
+    return os.pread(fd, INDEX_ENTRY.size, at)

@@ -18,7 +18,7 @@ from ustconsumer.consumer.sinks.layout import all_or_nothing, write_all
 from ustconsumer.ctf.frames import raw_frame, skippable_frame
 from ustconsumer.errors import UsageError
 
-__all__ = ["PackedFiles"]
+__all__ = ["PackedFiles", "last_entry"]
 
 #: Records of the index that are read at once.
 _TOGETHER = 4096
@@ -67,7 +67,7 @@ class PackedFiles:
         self._where = where
         self._header = raw_frame(header)
         self._entry_size = entry_size
-        example = self._record(0, bytes(entry_size))
+        example = _record(0, bytes(entry_size))
         #: What all records have before and behind their first number.
         self._skip, self._frame = example[:8], example[16:-entry_size]
         self._fields = struct.Struct(f"<8sQ{len(self._frame)}s{entry_size}s")
@@ -88,7 +88,7 @@ class PackedFiles:
         OSError
             The file cannot take it.
         """
-        record = self._record(self.frames.frame_end(self.count), entry)
+        record = _record(self.frames.frame_end(self.count), entry)
         with all_or_nothing((self._index_fd, self._index_end)):
             write_all(self._index_fd, record, self._index_end)
         self.count += 1
@@ -109,10 +109,6 @@ class PackedFiles:
     @property
     def _index_end(self) -> int:
         return len(self._header) + self.count * self._fields.size
-
-    @staticmethod
-    def _record(end: int, entry: bytes) -> bytes:
-        return skippable_frame(end.to_bytes(8, "little")) + raw_frame(entry)
 
     def _read_records(self, first: int, count: int) -> bytes:
         at = len(self._header) + first * self._fields.size
@@ -156,3 +152,16 @@ class PackedFiles:
         if self._index_fd >= 0:
             os.close(self._index_fd)
         self._index_fd = -1
+
+
+def last_entry(index_fd: int, header: bytes, entry_size: int = INDEX_ENTRY.size) -> bytes | None:
+    """Return the last whole entry of an index; None: there is none."""
+    begin, size = len(raw_frame(header)), len(_record(0, bytes(entry_size)))
+    count = (os.fstat(index_fd).st_size - begin) // size
+    if count < 1:
+        return None
+    return os.pread(index_fd, size, begin + (count - 1) * size)[-entry_size:]
+
+
+def _record(end: int, entry: bytes) -> bytes:
+    return skippable_frame(end.to_bytes(8, "little")) + raw_frame(entry)

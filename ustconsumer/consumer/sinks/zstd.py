@@ -21,13 +21,12 @@ from ustconsumer.consumer.sinks.disk import INDEX_HEADER_BYTES, DiskSink
 from ustconsumer.consumer.sinks.framefile import Compressor
 from ustconsumer.consumer.sinks.layout import (
     MetadataFile,
-    make_directory,
     open_file,
-    plain_name,
     refuse_beside,
     trace_directory,
 )
-from ustconsumer.consumer.sinks.packed import PackedFiles
+from ustconsumer.consumer.sinks.packed import PackedFiles, last_entry
+from ustconsumer.consumer.sinks.tracefiles import Tracefiles
 from ustconsumer.consumer.sinks.writeback import WriteBack
 from ustconsumer.ctf.frames import MAX_FRAME, SUFFIX, seek_table
 from ustconsumer.ctf.packets import begins
@@ -75,12 +74,7 @@ class ZstdSink(DiskSink):
             )
         directory = trace_directory(self._output, stream.trace.path)
         self._metadata_file(stream.trace)
-        name = plain_name(stream.name)
-        index = directory / "index"
-        make_directory(index)
-        return ZstdWriter(
-            directory / f"{name}{SUFFIX}", index / f"{name}.idx{SUFFIX}", self._compressor
-        )
+        return ZstdWriter(Tracefiles(directory, stream, _last_entry, SUFFIX), self._compressor)
 
     def _open_metadata(self, trace: Trace) -> MetadataFile:
         directory = trace_directory(self._output, trace.path)
@@ -89,24 +83,20 @@ class ZstdSink(DiskSink):
 
 
 class ZstdWriter:
-    """Data and index file of one stream; whoever calls `write` compresses.
+    """Data and index files of one stream; whoever calls `write` compresses.
 
     Parameters
     ----------
-    data, index : Path
+    tracefiles : Tracefiles
+        Where they are. Their size is that of the packets, as if they were not compressed:
+        ``zstd -d`` gives the files that LTTng writes.
     compressor : Compressor
     """
 
-    def __init__(self, data: Path, index: Path, compressor: Compressor) -> None:
+    def __init__(self, tracefiles: Tracefiles, compressor: Compressor) -> None:
+        self._tracefiles = tracefiles
         self._compressor = compressor
-        data_fd = open_file(data)
-        try:
-            index_fd = open_file(index)
-        except BaseException:
-            os.close(data_fd)
-            raise
-        self._files = PackedFiles(data_fd, index_fd, INDEX_HEADER_BYTES, where=str(data))
-        self._writeback = WriteBack(data_fd, self._files.frames.end)
+        self._open(*tracefiles.last())
 
     @property
     def ends(self) -> tuple[int | None, int]:
@@ -127,6 +117,8 @@ class ZstdWriter:
     def write(self, packets: Sequence[Packet]) -> None:
         """Append packets: data, then index. Releases the GIL while it compresses."""
         for packet in packets:
+            if not self._tracefiles.fits(self._files.frames.plain_end, packet.packet_size):
+                self._next_file()
             # A copy: its writers may change the packet, and frame, checksum and index must
             # say the same.
             raw = self._compressor.copy(packet.raw)
@@ -144,6 +136,23 @@ class ZstdWriter:
     def close(self) -> None:
         """Write the seek table; close both files."""
         self._files.close()
+
+    def _open(self, data: Path, index: Path) -> None:
+        data_fd = open_file(data)
+        try:
+            index_fd = open_file(index)
+        except BaseException:
+            os.close(data_fd)
+            raise
+        self._files = PackedFiles(data_fd, index_fd, INDEX_HEADER_BYTES, where=str(data))
+        self._writeback = WriteBack(data_fd, self._files.frames.end)
+
+    def _next_file(self) -> None:
+        """Go on with the next file; the one before is complete."""
+        before = self._files
+        self._open(*self._tracefiles.following())
+        self._tracefiles.step()
+        before.close()
 
 
 class _ZstdMetadataFile(MetadataFile):
@@ -178,3 +187,7 @@ class _ZstdMetadataFile(MetadataFile):
                 return decompressor.stream_reader(file).read(METADATA_PACKET.size)
             except zstandard.ZstdError:
                 return b"?"
+
+
+def _last_entry(fd: int) -> bytes | None:
+    return last_entry(fd, INDEX_HEADER_BYTES)

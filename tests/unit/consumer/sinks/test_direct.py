@@ -33,7 +33,7 @@ def opened(sink: DiskSink, made: TestRing) -> DiskWriter:
 
 
 def is_direct(writer: DiskWriter) -> bool:
-    return bool(fcntl.fcntl(writer._data_fd, fcntl.F_GETFL) & os.O_DIRECT)
+    return bool(fcntl.fcntl(writer._files.data_fd, fcntl.F_GETFL) & os.O_DIRECT)
 
 
 def files(output: Path) -> tuple[bytes, bytes]:

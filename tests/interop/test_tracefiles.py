@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""``--tracefile-size`` and ``--tracefile-count``: the same files as lttng's, the same events."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers.apps import Apps
+from helpers.babeltrace import babeltrace2_text, normal_text
+from helpers.drtrace import end_registry
+from helpers.lttng import lttng_sessiond
+from helpers.rundir import Rundir
+from helpers.users import User
+
+pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "lttng", "lttng-sessiond", "babeltrace2")
+
+ENTRY = struct.Struct(">9Q")
+INDEX_HEADER = 16
+CPU = min(os.sched_getaffinity(0))
+SMALL = "--subbuf-size=4k --num-subbuf=32"
+#: One event fills a packet of 4 KiB (or two one of 8): nothing depends on how long its header is.
+EVENTS = ["3000"] * 12
+#: Channels of one session; then one with buffers per process.
+CHANNELS = {
+    "size": f"{SMALL} --tracefile-size=13000",
+    "wraps": f"{SMALL} --tracefile-size=12k --tracefile-count=3",
+    "one": f"{SMALL} --tracefile-size=20k --tracefile-count=1",
+    "unfilled": f"{SMALL} --tracefile-size=12k --tracefile-count=9",
+    "packets": f"{SMALL} --tracefile-size=4k --tracefile-count=5",
+    "larger": "--subbuf-size=8k --num-subbuf=32 --tracefile-size=20k",
+    "rounded": "--subbuf-size=8k --num-subbuf=32 --tracefile-size=1k --tracefile-count=2",
+    "without": SMALL,
+}
+PER_PROCESS = {"pid": f"{SMALL} --buffers-pid --tracefile-size=12k --tracefile-count=2"}
+
+
+class File(NamedTuple):
+    name: str
+    size: int
+    sequences: list[int]
+
+
+def pin() -> None:
+    """Keep a program and its children, which liblttng-ust's threads are, on one CPU."""
+    os.sched_setaffinity(0, {CPU})
+
+
+def files(output: Path) -> list[File]:
+    """Return the data files below a directory, with what their indexes say."""
+    found = []
+    for path in output.rglob("*_*"):
+        if path.parent.name == "index" or not path.is_file():
+            continue
+        index = path.parent / "index" / f"{path.name}.idx"
+        entries = list(ENTRY.iter_unpack(index.read_bytes()[INDEX_HEADER:]))
+        # Each packet is where its entry says, and the file ends behind the last one.
+        end = 0
+        for entry in entries:
+            assert entry[0] == end, path
+            end += entry[1] // 8
+        assert end == path.stat().st_size, path
+        name = re.sub(r"uid/\d+|sized-\d+-\d+-\d+", "WHOSE", str(path.relative_to(output)))
+        found.append(File(name, end, [entry[8] for entry in entries]))
+    indexes = sum(1 for path in output.rglob("*.idx"))
+    assert indexes == len(found)
+    return sorted(found)
+
+
+def events(output: Path) -> list[str]:
+    """Return the text of the events, sorted; ``drtrace view`` prints the same."""
+    return sorted(normal_text(babeltrace2_text(output).lines))
+
+
+@pytest.mark.parametrize("channels", [CHANNELS, PER_PROCESS], ids=["uid", "pid"])
+def test_the_same_files_and_events_as_lttng(
+    channels: dict[str, str], apps: Apps, user_rundir: Rundir
+) -> None:
+    def drtrace(*words: str | Path) -> str:
+        result = user_rundir.drtrace("--rundir", user_rundir.path, *words)
+        assert result.returncode == 0, (words, result.stderr)
+        return str(result.stdout)
+
+    def record(command: Callable[..., str], rundir: Rundir) -> Path:
+        output = rundir.home / "trace"
+        command("create", "recorded", "-o", output)
+        for name, options in channels.items():
+            command("enable-channel", "-u", *options.split(), name)
+            command("enable-event", "-u", "-c", name, "sized:*")
+        command("start")
+        assert rundir.run([apps.sized, *EVENTS], preexec_fn=pin).returncode == 0
+        command("stop")
+        command("destroy")
+        return output
+
+    try:
+        ours = record(drtrace, user_rundir)
+    finally:
+        drtrace("destroy", "-a")
+        end_registry(user_rundir)
+    with lttng_sessiond() as lttng:
+        theirs = record(lttng, lttng.rundir)
+        assert files(ours) == files(theirs)
+        assert events(ours) == events(theirs)
+    names = {Path(file.name).name for file in files(ours)}
+    assert {f"{name}_{CPU}_0" for name in channels if name != "without"} < names
+
+
+def test_the_same_words_as_lttng(user_rundir: Rundir) -> None:
+    lines = ["--tracefile-size=4k one", "--tracefile-count=3 two", "--tracefile-size=512k three"]
+    try:
+        user_rundir.drtrace("--rundir", user_rundir.path, "create", "words")
+        with lttng_sessiond() as lttng:
+            lttng("create", "words")
+            for line in lines:
+                command = ("enable-channel", "-u", "-s", "words", *line.split())
+                theirs = lttng.rundir.run(["lttng", "--no-sessiond", *command])
+                ours = user_rundir.drtrace("--rundir", user_rundir.path, *command)
+                assert ours.stderr == theirs.stderr
+                assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    finally:
+        user_rundir.drtrace("--rundir", user_rundir.path, "destroy", "-a")
+        end_registry(user_rundir)
