@@ -16,7 +16,6 @@ from helpers.babeltrace import babeltrace2_text, normal_text
 from helpers.drtrace import end_registry
 from helpers.lttng import lttng_sessiond
 from helpers.rundir import Rundir
-from helpers.users import User
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "lttng", "lttng-sessiond", "babeltrace2")
 
