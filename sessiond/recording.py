@@ -14,7 +14,7 @@ from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
 from sessiond.quota import Quotas
-from sessiond.registry import Session
+from sessiond.registry import Channel, Session
 from sessiond.shmpath import SessionFiles
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
@@ -226,6 +226,12 @@ class Recording:
         """Have the writers of every buffer drop their events, or record them again."""
         for trace in self.traces.values():
             trace.set_paused(paused)
+
+    def set_timers(self, channel: Channel) -> None:
+        """Run a channel's timers as they are now, whoever runs them."""
+        if self.lease is not None:
+            self.lease.push_timers(channel)
+        self._switcher.start()
 
     async def switch(self) -> None:
         """Close the packets being written for good, unless that is a consumer's business."""

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
+from sessiond.registry import Channel
 from sessiond.sockets import Peer
 from sessiond.traces import Stream, Trace
 from ustconsumer.protocol.control import (
@@ -19,6 +20,7 @@ from ustconsumer.protocol.control import (
     Message,
     SessionEnded,
     StreamReady,
+    TimersChanged,
     TraceAdded,
     TraceEnded,
 )
@@ -176,6 +178,17 @@ class Subscription:
         """Say whether a hole may be repaired."""
         if not self._ended:
             self._push(verdict, ())
+
+    def push_timers(self, channel: Channel) -> None:
+        """Say that a channel has other timers."""
+        options = channel.options
+        timers = TimersChanged(
+            channel_id=channel.id,
+            switch_timer_us=options.switch_timer_us,
+            read_timer_us=options.read_timer_us,
+        )
+        if not self._ended:
+            self._push(timers, ())
 
     def push_end(self) -> None:
         """Say that the session is gone."""

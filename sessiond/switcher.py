@@ -37,17 +37,15 @@ class Switcher:
         self._traces = traces
         self._ours = ours
         self._task: asyncio.Task[None] | None = None
-        self._closed = asyncio.Event()
+        self._closed = False
+        #: closed, or there are other timers
+        self._news = asyncio.Event()
 
     def start(self) -> None:
-        """Run the switch timers, if a channel has one, from now on."""
-        periods = {
-            channel.id: max(channel.options.switch_timer_us / 1e6, _SHORTEST_SECONDS)
-            for channel in self._session.channels
-            if channel.options.switch_timer_us
-        }
-        if periods and self._task is None:
-            self._task = asyncio.ensure_future(self._run(periods))
+        """Run the switch timers, if a channel has one, from now on; again: those it has now."""
+        self._news.set()
+        if self._periods() and self._task is None:
+            self._task = asyncio.ensure_future(self._run())
 
     async def switch(self, final: bool, channels: Collection[int] | None = None) -> None:
         """Close the packets being written.
@@ -68,17 +66,35 @@ class Switcher:
     def close(self) -> None:
         """Stop the timers."""
         # Not cancelled: see `switch`.
-        self._closed.set()
+        self._closed = True
+        self._news.set()
 
-    async def _run(self, periods: dict[int, float]) -> None:
+    def _periods(self) -> dict[int, float]:
+        return {
+            channel.id: max(channel.options.switch_timer_us / 1e6, _SHORTEST_SECONDS)
+            for channel in self._session.channels
+            if channel.options.switch_timer_us
+        }
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        due = {channel: loop.time() + period for channel, period in periods.items()}
-        while not self._closed.is_set():
+        periods: dict[int, float] = {}
+        due: dict[int, float] = {}
+        while not self._closed:
+            if self._news.is_set():
+                self._news.clear()
+                before, periods = periods, self._periods()
+                kept = {channel for channel in periods if periods[channel] == before.get(channel)}
+                due = {
+                    channel: due[channel] if channel in kept else loop.time() + period
+                    for channel, period in periods.items()
+                }
+            wait = min(due.values()) - loop.time() if due else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), min(due.values()) - loop.time())
+                await asyncio.wait_for(self._news.wait(), wait)
             now = loop.time()
             late = {channel for channel, when in due.items() if when <= now}
-            if late and self._session.state == "active" and not self._closed.is_set():
+            if late and self._session.state == "active" and not self._closed:
                 await self.switch(False, late)
             # From now, not from when it was due: what was missed is not made up for.
             due.update((channel, loop.time() + periods[channel]) for channel in late)

@@ -34,6 +34,7 @@ VERBS = {
     "destroy": Verb("Recording sessions", "Destroy recording sessions"),
     "set-session": Verb("Recording sessions", "Set the current recording session"),
     "enable-channel": Verb("Channels", "Create a channel"),
+    "set-options": Verb("Channels", "Change attributes of channels, as far as they can change"),
     "disable-channel": Verb("Channels", "Disable channels"),
     "add-context": Verb("Channels", "Add context fields to be recorded"),
     "enable-event": Verb("Recording event rules", "Create recording event rules"),

@@ -33,6 +33,7 @@ from ustconsumer.protocol.control import (
     RegenerateStatedump,
     SessionInfo,
     Sessions,
+    SetOptions,
     SnapshotOutput,
     SnapshotOutputs,
     SnapshotPlace,
@@ -346,6 +347,56 @@ class Session:
             switch=switch,
             data_url=data_url,
         )
+
+    def set_options(
+        self,
+        channel: str = "",
+        *,
+        subbuf_size: int | None = None,
+        num_subbuf: int | None = None,
+        mode: str | None = None,
+        buffers: str | None = None,
+        switch_timer_us: int | None = None,
+        read_timer_us: int | None = None,
+        monitor_timer_us: int | None = None,
+        blocking_timeout_us: int | None = None,
+        tracefile_size: int | None = None,
+        tracefile_count: int | None = None,
+    ) -> list[str]:
+        """Change attributes of a channel (default: of all channels); `None`: as it is.
+
+        All of them before the session's first start, afterwards the periods of timers only:
+        the rest is fixed in the buffers that programs have.
+
+        Parameters
+        ----------
+        channel : str
+        subbuf_size, num_subbuf, mode, buffers, blocking_timeout_us
+            As in `ChannelOptions`.
+        switch_timer_us, read_timer_us, monitor_timer_us : int, optional
+            Microseconds; 0: no timer. Whether there is a read timer is fixed at the first start.
+        tracefile_size, tracefile_count : int, optional
+            As in `ChannelOptions`.
+
+        Raises
+        ------
+        CommandError
+            One of them cannot change any more: nothing was changed.
+        """
+        asked = {
+            "subbuf_size": subbuf_size,
+            "num_subbuf": num_subbuf,
+            "mode": mode,
+            "buffers": buffers,
+            "switch_timer_us": switch_timer_us,
+            "read_timer_us": read_timer_us,
+            "monitor_timer_us": monitor_timer_us,
+            "blocking_timeout_us": blocking_timeout_us,
+            "tracefile_size": tracefile_size,
+            "tracefile_count": tracefile_count,
+        }
+        options = {name: value for name, value in asked.items() if value is not None}
+        return self._do(SetOptions(session=self.name, channel=channel, options=options))
 
     def regenerate_metadata(self) -> list[str]:
         """Say anew in the metadata how the trace's clock relates to the time of day.

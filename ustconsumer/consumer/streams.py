@@ -182,12 +182,20 @@ class Streams:
             del self._outlets[mapped.ring]
             outlet.close()
             raise
+        self._set_timers(mapped)
+
+    def _set_timers(self, mapped: MappedStream) -> None:
         # As with LTTng, a live session's timer is the one of its channels.
         switch_us = self._live_us or mapped.switch_timer_us
         self.timers.add(mapped.ring, switch_us, mapped.read_timer_us, time.monotonic())
 
     def switch_due(self) -> None:
         """Close the packets being written whose switch timer says so."""
+        while self._subscription.retimed:
+            mapped = self._subscription.retimed.pop()
+            if mapped.ring in self._outlets and mapped.ring not in self._given_up:
+                self.timers.remove(mapped.ring)
+                self._set_timers(mapped)
         for ring in self.timers.due(time.monotonic()):
             # Until an event is there the stream's class may be undeclared: who reads the
             # trace while it grows could not tell what the packet is.

@@ -40,6 +40,7 @@ from ustconsumer.protocol.control import (
     SessionEnded,
     StreamAdded,
     StreamReady,
+    TimersChanged,
     TraceAdded,
     TraceClosed,
     TraceDescription,
@@ -105,6 +106,8 @@ class Subscription:
         #: ids of traces that nobody writes any more, to be finished and `trace_closed`
         self.ended_traces: list[str] = []
         self.verdicts: list[HoleVerdict] = []
+        #: streams that got other timers
+        self.retimed: list[MappedStream] = []
         self.ended = False
         #: The registry is gone; its applications stop by themselves.
         self.orphaned = False
@@ -321,12 +324,25 @@ class Subscription:
             self.drains.append(message)
         elif isinstance(message, TraceEnded):
             self.ended_traces.append(message.trace)
+        elif isinstance(message, TimersChanged):
+            self._retime(message)
         elif isinstance(message, HoleVerdict):
             self.verdicts.append(message)
         elif isinstance(message, SessionEnded):
             self.ended = True
         else:
             raise RemoteProtocolError(f"unexpected push {type(message).__name__}")
+
+    def _retime(self, message: TimersChanged) -> None:
+        for mapped in self.streams.values():
+            if mapped.stream.channel_id == message.channel_id:
+                mapped.switch_timer_us = message.switch_timer_us
+                mapped.read_timer_us = message.read_timer_us
+                self.retimed.append(mapped)
+        for added, _ in self._postponed:
+            if added.channel_id == message.channel_id:
+                added.switch_timer_us = message.switch_timer_us
+                added.read_timer_us = message.read_timer_us
 
     def _take_stream(self, message: StreamAdded, fds: list[int]) -> str:
         """Map a stream, now or, if only something is short, later; return what is wrong."""

@@ -22,7 +22,7 @@ import msgspec
 
 from ustconsumer.errors import RemoteProtocolError, UsageError
 from ustconsumer.protocol import liveverbs, sessionverbs, snapshotverbs, subscribing, triggerverbs
-from ustconsumer.protocol.liveverbs import RegenerateMetadata, RegenerateStatedump
+from ustconsumer.protocol.liveverbs import RegenerateMetadata, RegenerateStatedump, SetOptions
 from ustconsumer.protocol.messages import (
     MAX_COUNT,
     Message,
@@ -78,6 +78,7 @@ from ustconsumer.protocol.subscribing import (
     SessionEnded,
     StreamAdded,
     StreamReady,
+    TimersChanged,
     TraceAdded,
     TraceClosed,
     TraceDescription,
@@ -147,6 +148,7 @@ __all__ = [
     "SessionEnded",
     "SessionInfo",
     "Sessions",
+    "SetOptions",
     "Shutdown",
     "SnapshotOutput",
     "SnapshotOutputs",
@@ -157,6 +159,7 @@ __all__ = [
     "StreamAdded",
     "StreamInfo",
     "StreamReady",
+    "TimersChanged",
     "TraceAdded",
     "TraceClosed",
     "TraceDescription",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ustconsumer.protocol.messages import Message
 
-__all__ = ["MESSAGES", "RegenerateMetadata", "RegenerateStatedump"]
+__all__ = ["MESSAGES", "RegenerateMetadata", "RegenerateStatedump", "SetOptions"]
 
 
 class RegenerateMetadata(Message, tag="regenerate-metadata", kw_only=True):
@@ -20,5 +20,15 @@ class RegenerateStatedump(Message, tag="regenerate-statedump", kw_only=True):
     session: str
 
 
+class SetOptions(Message, tag="set-options", kw_only=True):
+    """Change attributes of channels, where that is possible."""
+
+    session: str
+    #: empty: every channel
+    channel: str = ""
+    #: attributes of `ChannelOptions` by name; the others stay
+    options: dict[str, int | str]
+
+
 #: Those of this module that travel.
-MESSAGES: tuple[type[Message], ...] = (RegenerateMetadata, RegenerateStatedump)
+MESSAGES: tuple[type[Message], ...] = (RegenerateMetadata, RegenerateStatedump, SetOptions)

@@ -22,6 +22,7 @@ __all__ = [
     "SessionEnded",
     "StreamAdded",
     "StreamReady",
+    "TimersChanged",
     "TraceAdded",
     "TraceClosed",
     "TraceDescription",
@@ -125,6 +126,14 @@ class StreamReady(Message, tag="stream-ready", kw_only=True):
     problem: str = ""
 
 
+class TimersChanged(Message, tag="timers-changed", kw_only=True):
+    """Push: the streams of a channel, those to come too, have other timers than announced."""
+
+    channel_id: int
+    switch_timer_us: int
+    read_timer_us: int
+
+
 class TraceEnded(Message, tag="trace-ended", kw_only=True):
     """Push: no process writes this trace any more (buffers per process).
 
@@ -208,6 +217,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Attached,
     TraceAdded,
     StreamAdded,
+    TimersChanged,
     TraceEnded,
     HoleVerdict,
     Drain,
