@@ -157,17 +157,6 @@ def changed_options(arguments: argparse.Namespace) -> dict[str, int | str]:
     return {attribute: value for attribute, value in asked.items() if value is not None}
 
 
-def add_output_mode(parser: argparse.ArgumentParser) -> None:
-    """``--output``: as `lttng` has it, of which user space has one."""
-    parser.add_argument("--output", type=_output, metavar="mmap", help=argparse.SUPPRESS)
-
-
-def changed_options(arguments: argparse.Namespace) -> dict[str, int | str]:
-    """Return the attributes asked for, by their names in `ChannelOptions`."""
-    asked = {attribute: getattr(arguments, option) for attribute, option in _ATTRIBUTES.items()}
-    return {attribute: value for attribute, value in asked.items() if value is not None}
-
-
 def channel_options(
     arguments: argparse.Namespace,
     base: ChannelOptions | None = None,
