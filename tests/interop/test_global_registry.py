@@ -7,6 +7,7 @@ On a machine of its own (`helpers.machine`): the real one's registry is not touc
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,3 +157,52 @@ def test_who_may_what(machine: Machine, apps: Apps) -> None:
         drtrace(machine, member, "destroy")
         drtrace(machine, machine.root, "destroy")
         assert output.is_dir()
+
+
+#: What the owner of a session tries with its consumer; prints what was possible.
+ATTACK = """
+import ctypes, os, signal, sys
+pid = int(sys.argv[1])
+try:
+    os.kill(pid, signal.SIGSTOP)
+    print("signalled")
+except PermissionError:
+    pass
+for name in ("mem", "maps", "fd"):
+    try:
+        os.listdir(f"/proc/{pid}/fd") if name == "fd" else open(f"/proc/{pid}/{name}", "rb").read(1)
+        print("read", name)
+    except PermissionError:
+        pass
+if ctypes.CDLL(None).ptrace(16, pid, 0, 0) == 0:
+    print("traced")
+print("tried")
+"""
+
+
+def test_a_members_consumer_is_out_of_reach_and_cannot_reach_further(
+    machine: Machine, apps: Apps
+) -> None:
+    """It has other users' memory, and the member's rights on files."""
+    outsider = machine.account("outsider")
+    member = machine.account("member", tracing=True)
+    roots = machine.root.home / "private"
+    roots.mkdir(mode=0o755)
+    with registry(machine, machine.root):
+        output = record(machine, member, "trace")
+        listed = json.loads(drtrace(machine, member, "--json", "list"))
+        pid = listed[0]["consumer"]["pid"]
+        attack = machine.start_python(
+            member, "-c", ATTACK, str(pid), stdout=subprocess.PIPE, text=True
+        )
+        assert attack.communicate()[0] == "tried\n"
+        # A way out of the member's directory, laid before the first program is recorded.
+        (output / "ust").mkdir(parents=True, exist_ok=True)
+        (output / "ust" / "uid").symlink_to(roots)
+        os.chown(output / "ust", member.uid, member.uid)
+        assert machine.start(outsider, [apps.flood, str(COUNT)]).wait() == 0
+        stopped = machine.drtrace(member, "stop")
+        assert stopped.returncode == 4
+        assert "Permission denied" in stopped.stderr
+        assert list(roots.iterdir()) == []
+        machine.drtrace(member, "destroy")
