@@ -43,5 +43,11 @@ def _make_sink(
     if level := attached.destination.zstd:
         if arguments.direct:
             report(f"{output}: compressed packets are not written past the page cache (--direct)")
-        return ZstdSink(output, level)
-    return DiskSink(output, direct=arguments.direct, report=report)
+        return ZstdSink(output, level, chunk=attached.chunk, following=attached.following)
+    return DiskSink(
+        output,
+        direct=arguments.direct,
+        report=report,
+        chunk=attached.chunk,
+        following=attached.following,
+    )

@@ -98,6 +98,7 @@ class Control:
             warnings: list[str] = []
             if session.state in _RECORDING:
                 warnings += await self.finish(session)
+            warnings += await self._host.recording(session).rotations.archive_last()
             session.step("destroy")
             warnings += await self._host.settle(session)
             self._host.registry.remove(session)
@@ -111,8 +112,10 @@ class Control:
     async def _begin(self, session: Session) -> list[str]:
         _check_channels(session)
         paused = session.state == "paused"
-        session.step("start")
         recording = self._host.recording(session)
+        first = not session.started
+        session.step("start")
+        recording.rotations.started(first)
         if not paused:
             recording.set_paused(False)
             return await self._host.settle(session)

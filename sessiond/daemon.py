@@ -29,6 +29,7 @@ from sessiond.readingverbs import ReadingVerbs
 from sessiond.reconcile import Reconciler
 from sessiond.recording import Recording
 from sessiond.registry import Registry, Session
+from sessiond.rotationverbs import RotationVerbs
 from sessiond.snapshots import Snapshots
 from sessiond.sockets import Peer, close_all
 from sessiond.spawner import Program, Spawner
@@ -98,6 +99,7 @@ class Daemon:
                 **ChannelVerbs(self).handlers(),
                 **LiveVerbs(self).handlers(),
                 **ReadingVerbs(self).handlers(),
+                **RotationVerbs(self).handlers(),
                 **TriggerVerbs(self).handlers(),
             },
             access.may_control,

@@ -63,6 +63,13 @@ class KeptTraces:
         self._all.forget(trace)
         self._drop(trace)
 
+    def clear(self) -> None:
+        """Let go of all of them: nobody wants them any more."""
+        for trace in tuple(self._traces):
+            self._traces.remove(trace)
+            self._all.forget(trace)
+            self._drop(trace)
+
     def close(self) -> None:
         """Let go of nothing, and give no more room to other sessions."""
         self._all.leave(self)

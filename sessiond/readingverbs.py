@@ -78,6 +78,7 @@ class ReadingVerbs:
             lambda uid: access.may_map(client.peer.uid, uid),
         )
         client.attach(recording, subscription)
+        following = recording.rotations.under_way
         attached = Attached(
             seq=request.seq,
             session=session.name,
@@ -87,6 +88,8 @@ class ReadingVerbs:
             destination=session.destination,
             created=int(session.created.timestamp()),
             turn=recording.turns,
+            chunk=recording.rotations.chunk.directory,
+            following=following.directory if following else "",
         )
         # Who reads the pipe takes the consumer's wake-ups: it is not for observers.
         client.send(attached, (recording.pipe.read_end,) if request.consume else ())

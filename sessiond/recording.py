@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 
 from sessiond.endings import Endings
 from sessiond.kept import AllKept, KeptTraces
+from sessiond.lacks import Lacks
 from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
 from sessiond.quota import Quotas
 from sessiond.registry import Channel, Session
+from sessiond.rotations import Rotations
 from sessiond.shmpath import SessionFiles
 from sessiond.subscription import Subscription
 from sessiond.switcher import Switcher
@@ -72,11 +74,13 @@ class Recording:
         self._lease_taken = asyncio.Event()
         self._lease_free = asyncio.Event()
         self._lease_free.set()
+        self.rotations = Rotations(session, self)
         self._closed = False
         #: by stream id, see `hold`
         self._held: dict[int, tuple[int, str]] = {}
         #: Of consumers that are gone.
         self._past_problems: list[str] = []
+        self.lacks = Lacks()
         #: see `note_early`
         self._early = 0
         self._last_early = ""
@@ -222,6 +226,17 @@ class Recording:
         if self.session.snapshot:
             self._kept.add(trace)
 
+    async def clear(self) -> None:
+        """Forget what was recorded, in buffers and files.
+
+        Raises
+        ------
+        CommandError
+            The consumer could not.
+        """
+        self._kept.clear()
+        await self.rotations.clear()
+
     def set_paused(self, paused: bool) -> None:
         """Have the writers of every buffer drop their events, or record them again."""
         for trace in self.traces.values():
@@ -366,13 +381,22 @@ class Recording:
             dropped=self._kept.dropped,
             slow=list(slow),
             trackers=session.trackers.info(),
-            problems=[*self.problems(), *self.incomplete(), *self._dropped()],
+            rotation=self.rotations.schedule,
+            archived=self.rotations.archived,
+            problems=[
+                *self.problems(),
+                *self.incomplete(),
+                *self._dropped(),
+                *self.lacks.lines(),
+                *self.rotations.problems,
+            ],
         )
 
     def close(self) -> None:
         """Say goodbye to the readers and let go of the memory."""
         self._closed = True
         self._switcher.close()
+        self.rotations.close()
         self._endings.close()
         self._kept.close()
         for trace in self.traces.values():

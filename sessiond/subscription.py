@@ -67,7 +67,7 @@ class Subscription:
         self._unready: set[int] = set()
         self._late = False
         self._waits: dict[asyncio.Future[None], set[int]] = {}
-        self._drains: dict[int, asyncio.Future[None]] = {}
+        self._drains: dict[int, asyncio.Future[str | None]] = {}
         self._ended = False
 
     @property
@@ -153,21 +153,31 @@ class Subscription:
 
     async def drain(self, final: bool, seconds: float) -> bool:
         """Have everything recorded so far written; return whether it was, in time."""
+        return await self.ask(lambda token: Drain(token=token, final=final), seconds) is not None
+
+    async def ask(self, push: Callable[[int], Message], seconds: float) -> str | None:
+        """Have the consumer do something; return what was wrong, None if there is no answer.
+
+        Parameters
+        ----------
+        push : callable
+            Returns the message with the token that its `Drained` repeats.
+        """
         if self._ended:
-            return False
+            return None
         token = next(self._tokens)
-        drained = self._drains[token] = asyncio.get_running_loop().create_future()
-        self._push(Drain(token=token, final=final), ())
-        await asyncio.wait([drained], timeout=seconds)
+        answered = self._drains[token] = asyncio.get_running_loop().create_future()
+        self._push(push(token), ())
+        await asyncio.wait([answered], timeout=seconds)
         del self._drains[token]
-        return drained.done() and not self._ended
+        return answered.result() if answered.done() else None
 
     def drained(self, message: Drained) -> None:
-        """Take the answer to `Drain`."""
+        """Take the answer to `Drain` and its like."""
         self.stats = message.stats
-        drained = self._drains.get(message.token)
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        answered = self._drains.get(message.token)
+        if answered is not None and not answered.done():
+            answered.set_result(message.problem)
 
     def push_trace_ended(self, trace: Trace) -> None:
         """Say that nobody writes a trace any more."""
@@ -197,6 +207,9 @@ class Subscription:
     def end(self) -> None:
         """Note that it is gone; nobody waits for it any more."""
         self._ended = True
-        for waiting in (*self._waits, *self._drains.values()):
+        for waiting in self._waits:
             if not waiting.done():
                 waiting.set_result(None)
+        for answered in self._drains.values():
+            if not answered.done():
+                answered.set_result(None)

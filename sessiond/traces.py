@@ -366,6 +366,26 @@ class Trace:
                 finally:
                     ring.release()
 
+    def clear(self) -> None:
+        """Give back the packets of every stream unread: for a thread, without a consumer."""
+        for stream in self.streams:
+            with contextlib.suppress(RingBufferError), stream.map() as memory:
+                ring = Ring(
+                    memory,
+                    stream.geometry.places(),
+                    uuid=self.uuid.bytes,
+                    stream_id=stream.channel.id,
+                    cpu=stream.cpu,
+                )
+                try:
+                    ring.switch(False)
+                    for _ in range(stream.geometry.num_subbuf):
+                        if not ring.get_next():
+                            break
+                        ring.put_next()
+                finally:
+                    ring.release()
+
     @property
     def size(self) -> int:
         """Bytes of all its buffers, made or not."""

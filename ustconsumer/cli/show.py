@@ -39,6 +39,7 @@ def describe_session(info: SessionInfo) -> str:
     lines += _ways(info.destination)
     if info.shm_path:
         lines.append(f"    Buffer files: {info.shm_path}")
+    lines += _schedules(info)
     lines.append("")
     lines += [f"    Consumer:     {_consumer(info)}", f"    Processes:    {len(info.processes)}"]
     lines += _written(info)
@@ -65,6 +66,15 @@ def trace_outputs(info: SessionInfo) -> list[str]:
     if info.destination.live_us:
         lines.append(f"    Live timer interval: {info.destination.live_us} us")
     return lines
+
+
+def _schedules(info: SessionInfo) -> list[str]:
+    schedule, lines = info.rotation, []
+    if schedule.timer_us:
+        lines.append(f"    timer period: {schedule.timer_us} us")
+    if schedule.size:
+        lines.append(f"    size threshold: {schedule.size} bytes")
+    return ["", "Automatic rotation schedules:", *lines] if lines else []
 
 
 def _ways(destination: Destination) -> list[str]:

@@ -14,15 +14,18 @@ from ustconsumer.protocol.control import (
     AddContext,
     AddSnapshotOutput,
     ChannelOptions,
+    ClearSession,
     DelSnapshotOutput,
     Describe,
     Description,
     DestroySession,
     DisableChannel,
     DisableEvent,
+    DisableRotation,
     Done,
     EnableChannel,
     EnableEvent,
+    EnableRotation,
     EventInfo,
     ListSessions,
     ListSnapshotOutputs,
@@ -31,6 +34,9 @@ from ustconsumer.protocol.control import (
     PrepareSnapshot,
     RegenerateMetadata,
     RegenerateStatedump,
+    Rotated,
+    RotateSession,
+    RotationSchedule,
     SessionInfo,
     Sessions,
     SetOptions,
@@ -424,6 +430,51 @@ class Session:
     def stop(self) -> list[str]:
         """Stop recording; returns when the trace on disk is complete."""
         return self._do(StopSession(session=self.name))
+
+    def rotate(self, *, wait: bool = True) -> Rotated:
+        """Have what was recorded so far as a trace of its own, in the archives of the output.
+
+        Parameters
+        ----------
+        wait : bool
+            Return when nothing is written to it any more, not as soon as it is under way.
+
+        Returns
+        -------
+        Rotated
+            With the trace's directory.
+
+        Raises
+        ------
+        CommandError
+            The session was never started, has no consumer, or nothing was recorded since it was
+            rotated last; ``kind`` "busy": it is being rotated.
+        """
+        reply = self.connection.request(RotateSession(session=self.name, wait=wait))
+        if not isinstance(reply, Rotated):
+            raise RemoteProtocolError(f"registry answered {type(reply).__name__} to a rotation")
+        return reply
+
+    def enable_rotation(self, *, timer_us: int = 0, size: int = 0) -> list[str]:
+        """Have the session rotated by itself.
+
+        Parameters
+        ----------
+        timer_us : int
+            So often, microseconds; 0: not by time.
+        size : int
+            When a chunk has so many bytes; 0: not by size.
+        """
+        schedule = RotationSchedule(timer_us=timer_us, size=size)
+        return self._do(EnableRotation(session=self.name, schedule=schedule))
+
+    def disable_rotation(self, *, timer: bool = False, size: bool = False) -> list[str]:
+        """Have the session rotated by time, or by size, no more."""
+        return self._do(DisableRotation(session=self.name, timer=timer, size=size))
+
+    def clear(self) -> list[str]:
+        """Forget what was recorded so far, in buffers and files; archives stay."""
+        return self._do(ClearSession(session=self.name))
 
     def destroy(self) -> list[str]:
         """Stop if needed, close the trace, forget the session."""

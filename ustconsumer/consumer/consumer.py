@@ -12,6 +12,7 @@ from ustconsumer.consumer.ends import Ends
 from ustconsumer.consumer.holes import Holes
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.pacer import Pacer
+from ustconsumer.consumer.rotations import Rotations
 from ustconsumer.consumer.sink import ComputingSink, LinkedSink, Sink
 from ustconsumer.consumer.streams import Streams
 from ustconsumer.consumer.subscription import Subscription
@@ -79,6 +80,7 @@ class Consumer:
         self._streams = Streams(self._subscription, made, self._problem, report)
         self._holes = Holes(self._subscription, self._streams.live, self._problem, report)
         self._ends = Ends(self._subscription, self._streams, self._holes, self._problem)
+        self._rotations = Rotations(self._subscription, self._streams, made, self._done)
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._subscription.watch(self._stop_read)
 
@@ -113,6 +115,7 @@ class Consumer:
             # A destroyed session was stopped: its last packets are closed already, also
             # if the registry was gone by the time we read of it.
             self._ends.finish(final=subscription.orphaned and not subscription.ended)
+            self._rotations.finish()
         finally:
             self._close()
 
@@ -125,6 +128,8 @@ class Consumer:
             self._attend()
             if subscription.wait(0) if more else self._sleep():
                 return
+            while subscription.chunks:
+                self._rotations.take(subscription.chunks.pop(0))
             # One at a time: another may come while this one is carried out.
             while subscription.drains:
                 drain = subscription.drains.pop(0)
@@ -158,6 +163,7 @@ class Consumer:
         self._subscription.retry()
         self._streams.switch_due()
         self._holes.look()
+        self._rotations.look()
         for trace in self._ends.look():
             self._subscription.trace_closed(trace, self.stats())
         if len(self._problems) > self._told:
@@ -179,6 +185,7 @@ class Consumer:
                     self._streams.timers.wait_s(time.monotonic()),
                     self._ends.wait_s,
                     self._holes.wait_s,
+                    self._rotations.wait_s,
                     _RESCAN,
                 )
             )
@@ -197,6 +204,9 @@ class Consumer:
         self._subscription.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
+
+    def _done(self, token: int, problem: str) -> None:
+        self._subscription.done(token, self.stats(), problem)
 
     def _problem(self, line: str) -> None:
         self._problems.append(line)

@@ -172,11 +172,17 @@ class Delivery:
             new = [flow for flow in self._traffic.flows_of(text) if flow not in self._streams]
         if not new and trace.id in self._texts:
             return
-        names = [flow.stream.name for flow in new]
+        files = [
+            (each.name, each.tracefile_size, each.tracefile_count)
+            for each in (flow.stream for flow in new)
+        ]
         if trace.id not in self._texts:
-            names.append(METADATA)
+            files.append((METADATA, 0, 0))
         added = await asyncio.gather(
-            *(link.add_stream(name, trace.path, trace.uuid) for name in names)
+            *(
+                link.add_stream(name, trace.path, trace.uuid, size, count)
+                for name, size, count in files
+            )
         )
         for flow, answer in zip(new, added, strict=False):
             announced = self._streams[flow] = _Announced(answer.handle)

@@ -30,6 +30,8 @@ _CONFIGURATION = 12
 #: Bytes that may wait for the socket: more would only be older when they arrive.
 _PENDING = 256 << 10
 _MAX_TEXT = 1 << 12
+#: Instead of no limit, for LTTng's relay: a megabyte of its memory for each stream.
+_MANY_FILES = 1 << 16
 _CHUNK_SIZE = 1 << 16
 
 _STATUS = struct.Struct(">I")
@@ -175,16 +177,23 @@ class RelayLink:
         assert self._reader is not None
         return self._reader
 
-    async def add_stream(self, name: str, path: str, uuid: bytes) -> relay.StreamAdded:
-        """Add a stream of a trace; the relay makes its file."""
+    async def add_stream(
+        self, name: str, path: str, uuid: bytes, size: int = 0, count: int = 0
+    ) -> relay.StreamAdded:
+        """Add a stream of a trace; the relay makes its file, or files of so many bytes each."""
+        if size and not count and not self.resumable:
+            # LTTng's divides by it, and makes room for so many.
+            count = _MANY_FILES
         stream = AddStream(
             name=name,
             path=path if self.minor >= _CHUNKS else f"{self._directory}/{path}",
             chunk=self._chunk or 0,
             uuid=uuid if self.resumable else b"",
+            tracefile_size=size,
+            tracefile_count=count,
         )
-        size = 36 if self.resumable else 12
-        raw = await self._call(relay.add_stream(self.minor, stream), size)
+        answer_size = 36 if self.resumable else 12
+        raw = await self._call(relay.add_stream(self.minor, stream), answer_size)
         added = relay.decode_stream_added(raw, self.resumable)
         if added.status != Status.OK:
             raise RemoteProtocolError(

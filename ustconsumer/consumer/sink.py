@@ -15,6 +15,7 @@ __all__ = [
     "LinkedSink",
     "LiveWriter",
     "ResumingWriter",
+    "RotatingSink",
     "Sink",
     "Writer",
 ]
@@ -115,6 +116,55 @@ class LinkedSink(Sink, Protocol):
     @property
     def live_us(self) -> int:
         """Microseconds after which readers are told how far an idle stream is; 0: never."""
+
+
+@runtime_checkable
+class RotatingSink(Sink, Protocol):
+    """A sink whose trace can go on in another chunk, or be cleared."""
+
+    def begin_chunk(self, following: str) -> None:
+        """Have streams opened in the next chunk from now on.
+
+        Metadata goes to both, and comes again from its beginning.
+
+        Raises
+        ------
+        UsageError
+            The directory's name leaves the output.
+        """
+
+    def behind(self, stream: Stream) -> bool:
+        """Return whether a stream's writer is still that of the old chunk."""
+
+    def advance(self, stream: Stream) -> Writer:
+        """Return the writer of a stream in the next chunk; the old one was closed before.
+
+        Raises
+        ------
+        OSError, UstConsumerError
+            As `Sink.open`.
+        """
+
+    def end_chunk(self, archive: str) -> None:
+        """Move the old chunk to its archive: no stream is behind any more.
+
+        Raises
+        ------
+        OSError
+            It stays where it is.
+        """
+
+    def clear(self, stream: Stream) -> None:
+        """Forget what was written of a stream; its writer was closed before.
+
+        Raises
+        ------
+        OSError
+            It cannot be removed.
+        """
+
+    def clear_ended(self) -> None:
+        """Forget the traces that nobody writes any more."""
 
 
 @runtime_checkable

@@ -11,12 +11,13 @@ from ustconsumer._native.ring import DRAIN_EMPTY, DRAIN_ERRNO, DRAIN_LIE, DRAIN_
 from ustconsumer._native.window import Window
 from ustconsumer.consumer.mapping import MappedStream
 from ustconsumer.consumer.outage import PASSING, Outage
-from ustconsumer.consumer.packet import Packet, Trace
+from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.sink import (
     DrainingWriter,
     LinkedSink,
     LiveWriter,
     ResumingWriter,
+    RotatingSink,
     Sink,
     Writer,
 )
@@ -278,6 +279,51 @@ class Streams:
                 self._undeclared(trace, error)
             else:
                 undeclared.discard(trace.id)
+
+    def advance(self, ring: Ring, sink: RotatingSink) -> None:
+        """Have a stream go on in the next chunk; between two passes only."""
+        outlet = self._outlets[ring]
+        if ring in self._given_up or not sink.behind(outlet.mapped.stream):
+            return
+        self._start_over(ring, outlet, sink.advance)
+
+    def _cleared(self, sink: RotatingSink, stream: Stream) -> Writer:
+        sink.clear(stream)
+        return self._sink.open(stream)
+
+    def _start_over(self, ring: Ring, outlet: Outlet, again: Callable[[Stream], Writer]) -> None:
+        """Have a stream go on with another writer."""
+        # The total of a stream goes on in its next file.
+        discarded = ring.last_discarded
+        outlet.close()
+        try:
+            outlet.use(again(outlet.mapped.stream))
+        except OSError as error:
+            # Tried again like any other stream whose writer could not be opened.
+            self.outage.wait(ring)
+            self.outage.failed(error)
+        except UstConsumerError as error:
+            self._give_up(outlet, str(error))
+        ring.last_discarded = max(ring.last_discarded, discarded)
+
+    def clear(self, sink: RotatingSink) -> None:
+        """Forget what is in the buffers and what was written.
+
+        Raises
+        ------
+        OSError
+            A file cannot be cut.
+        """
+        for mapped in self.live():
+            ring, outlet = mapped.ring, self._outlets[mapped.ring]
+            ring.switch(False)
+            # Not past a packet that somebody is still writing; and not for ever.
+            for _ in range(mapped.stream.geometry.num_subbuf):
+                if not ring.get_next():
+                    break
+                ring.put_next()
+            self._start_over(ring, outlet, lambda stream: self._cleared(sink, stream))
+        sink.clear_ended()
 
     def close_trace(self, trace: str) -> None:
         """Close what belongs to a trace that nobody writes any more, and let go of its memory."""

@@ -28,6 +28,7 @@ from ustconsumer.errors import (
 from ustconsumer.protocol.control import (
     Attach,
     Attached,
+    Clear,
     ConsumerStats,
     Describe,
     Description,
@@ -37,6 +38,7 @@ from ustconsumer.protocol.control import (
     HoleVerdict,
     Message,
     Release,
+    Rotate,
     SessionEnded,
     StreamAdded,
     StreamReady,
@@ -103,6 +105,8 @@ class Subscription:
         #: Traces with the reader of their metadata log.
         self.traces: dict[str, tuple[Trace, MetadataLogReader]] = {}
         self.drains: list[Drain] = []
+        #: what is to be done about trace chunks
+        self.chunks: list[Rotate | Clear] = []
         #: ids of traces that nobody writes any more, to be finished and `trace_closed`
         self.ended_traces: list[str] = []
         self.verdicts: list[HoleVerdict] = []
@@ -194,6 +198,11 @@ class Subscription:
         """Have `metadata` yield a text again, with what comes after it: it was not written."""
         self.traces[trace.id][1].unread(text)
 
+    def repeat_metadata(self) -> None:
+        """Have `metadata` yield the text of every trace from its beginning."""
+        for _, log in self.traces.values():
+            log.rewind()
+
     def describe(self) -> list[TraceDescription]:
         """Return the layout of every record; empty if the registry does not say."""
         if self.orphaned or self.ended:
@@ -212,6 +221,10 @@ class Subscription:
     def drained(self, drain: Drain, stats: ConsumerStats) -> None:
         """Tell the registry that everything up to a drain is in the sink."""
         self._tell(Drained(token=drain.token, stats=stats))
+
+    def done(self, token: int, stats: ConsumerStats, problem: str = "") -> None:
+        """Tell the registry that a rotation or a clearing is done, or why it is not."""
+        self._tell(Drained(token=token, stats=stats, problem=problem))
 
     def remove_trace(self, trace: str) -> None:
         """Let go of a trace that nobody writes: memory, metadata log, descriptors.
@@ -322,6 +335,8 @@ class Subscription:
             self._tell(StreamReady(stream=message.stream, problem=problem))
         elif isinstance(message, Drain):
             self.drains.append(message)
+        elif isinstance(message, Rotate | Clear):
+            self.chunks.append(message)
         elif isinstance(message, TraceEnded):
             self.ended_traces.append(message.trace)
         elif isinstance(message, TimersChanged):

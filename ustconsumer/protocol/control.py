@@ -21,7 +21,14 @@ from typing import Any
 import msgspec
 
 from ustconsumer.errors import RemoteProtocolError, UsageError
-from ustconsumer.protocol import liveverbs, sessionverbs, snapshotverbs, subscribing, triggerverbs
+from ustconsumer.protocol import (
+    liveverbs,
+    rotationverbs,
+    sessionverbs,
+    snapshotverbs,
+    subscribing,
+    triggerverbs,
+)
 from ustconsumer.protocol.liveverbs import RegenerateMetadata, RegenerateStatedump, SetOptions
 from ustconsumer.protocol.messages import (
     MAX_COUNT,
@@ -35,8 +42,18 @@ from ustconsumer.protocol.model import (
     ConsumerStats,
     Destination,
     EventInfo,
+    RotationSchedule,
     SessionInfo,
     StreamInfo,
+)
+from ustconsumer.protocol.rotationverbs import (
+    Clear,
+    ClearSession,
+    DisableRotation,
+    EnableRotation,
+    Rotate,
+    Rotated,
+    RotateSession,
 )
 from ustconsumer.protocol.sessionverbs import (
     AddContext,
@@ -111,6 +128,8 @@ __all__ = [
     "Attached",
     "ChannelInfo",
     "ChannelOptions",
+    "Clear",
+    "ClearSession",
     "ConsumerInfo",
     "ConsumerStats",
     "CreateSession",
@@ -121,11 +140,13 @@ __all__ = [
     "DestroySession",
     "DisableChannel",
     "DisableEvent",
+    "DisableRotation",
     "Done",
     "Drain",
     "Drained",
     "EnableChannel",
     "EnableEvent",
+    "EnableRotation",
     "EventInfo",
     "Failed",
     "FrameDecoder",
@@ -145,6 +166,10 @@ __all__ = [
     "RegenerateStatedump",
     "Release",
     "RemoveTrigger",
+    "Rotate",
+    "RotateSession",
+    "Rotated",
+    "RotationSchedule",
     "SessionEnded",
     "SessionInfo",
     "Sessions",
@@ -227,7 +252,7 @@ class Failed(Message, tag="failed", kw_only=True):
 
 
 #: By area; a module of messages joins with its `MESSAGES`.
-_AREAS = (sessionverbs, liveverbs, snapshotverbs, triggerverbs, subscribing)
+_AREAS = (sessionverbs, liveverbs, rotationverbs, snapshotverbs, triggerverbs, subscribing)
 _OWN: tuple[type[Message], ...] = (Hello, Welcome, Shutdown, Done, Failed)
 _MESSAGES = (*_OWN, *(message for area in _AREAS for message in area.MESSAGES))
 _encoder = msgspec.msgpack.Encoder()

@@ -15,6 +15,7 @@ __all__ = [
     "ConsumerStats",
     "Destination",
     "EventInfo",
+    "RotationSchedule",
     "SessionInfo",
     "StreamInfo",
 ]
@@ -128,6 +129,15 @@ class Destination(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True)
     key_file: str = ""
 
 
+class RotationSchedule(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """When a session is rotated by itself."""
+
+    #: microseconds between rotations; 0: not by time
+    timer_us: int = 0
+    #: bytes in a chunk from which on there is another; 0: not by size
+    size: int = 0
+
+
 class SessionInfo(msgspec.Struct, kw_only=True):
     name: str
     id: str
@@ -152,6 +162,10 @@ class SessionInfo(msgspec.Struct, kw_only=True):
     shm_path: str = ""
     #: traces of ended processes whose buffers were given up: newer ones took the room
     dropped: int = 0
+    #: when it is rotated by itself
+    rotation: RotationSchedule = RotationSchedule()
+    #: trace chunks that are complete, in its archives
+    archived: int = 0
     #: applications that did not answer in time, one line each
     slow: list[str] = []
     #: attribute of processes -> what of it is recorded; of those not here everything is

@@ -82,6 +82,10 @@ class Attached(Message, tag="attached", kw_only=True):
     created: int = 0
     #: consumers that held the lease before
     turn: int = 0
+    #: directory below the output of the trace chunk that is written; empty: directly there
+    chunk: str = ""
+    #: that of the next one, while a rotation is under way: see `Rotate`
+    following: str = ""
 
 
 class TraceAdded(Message, tag="trace-added", kw_only=True):
@@ -189,11 +193,16 @@ class Drain(Message, tag="drain", kw_only=True):
 
 
 class Drained(Message, tag="drained", kw_only=True):
-    """Consumer to registry: everything up to the drain is in the sink and visible to readers."""
+    """Consumer to registry: everything up to the drain is in the sink and visible to readers.
+
+    Also the answer to `Rotate` and `Clear`.
+    """
 
     #: that of the `Drain`; 0: nobody asked, there is a problem to be told
     token: int
     stats: ConsumerStats
+    #: why what was asked was not done, empty if it was
+    problem: str = ""
 
 
 class SessionEnded(Message, tag="session-ended", kw_only=True):

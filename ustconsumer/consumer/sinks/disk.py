@@ -13,6 +13,8 @@ from pathlib import Path
 from ustconsumer._native.ring import DRAIN_ERRNO, DRAIN_FULL, DRAIN_MORE, Ring
 from ustconsumer.abi.packet import INDEX_ENTRY, index_header
 from ustconsumer.consumer.packet import Packet, Stream, Trace
+from ustconsumer.consumer.sink import Writer
+from ustconsumer.consumer.sinks.chunks import ChunkDirectories
 from ustconsumer.consumer.sinks.layout import (
     MetadataFile,
     all_or_nothing,
@@ -47,6 +49,9 @@ class DiskSink:
         them where they are. Smaller ones would wait for the device one by one.
     report : callable
         Told, once, that a file system does not let us.
+    chunk, following : str
+        Directories of the trace chunk that is written and, while a rotation is under way, of
+        the next one: see `ChunkDirectories`.
     """
 
     def __init__(
@@ -55,11 +60,18 @@ class DiskSink:
         *,
         direct: bool = False,
         report: Callable[[str], None] = lambda line: None,
+        chunk: str = "",
+        following: str = "",
     ) -> None:
-        self._output = Path(output)
+        self._chunks = ChunkDirectories(Path(output), chunk, following)
+        #: A rotation that another consumer began: some streams are in the next chunk already.
+        self._resuming = self._chunks.rotating
         self._direct = direct
         self._report = report
-        self._metadata: dict[str, MetadataFile] = {}
+        self._metadata: dict[tuple[str, Path], MetadataFile] = {}
+        #: Ids of streams, by the chunk that their files are in.
+        self._behind: set[int] = set()
+        self._ahead: set[int] = set()
 
     def open(self, stream: Stream) -> DiskWriter:
         """Create or continue the stream's files.
@@ -71,27 +83,95 @@ class DiskSink:
         UsageError
             The directory holds another trace, or files that are not ours.
         """
-        directory = trace_directory(self._output, stream.trace.path)
-        self._metadata_file(stream.trace)
+        directory = self._directory(stream)
         direct = self._direct and stream.geometry.subbuf_size >= _DIRECT_SIZE
         refused = self._no_direct if direct else None
-        return DiskWriter(Tracefiles(directory, stream, _last_entry), refused)
+        return DiskWriter(self._tracefiles(directory, stream), refused)
 
     def metadata(self, trace: Trace, text: bytes) -> None:
         """Append metadata packets."""
-        self._metadata_file(trace).append(text)
+        for chunk in self._chunks_of(trace):
+            self._metadata_file(trace, chunk).append(text)
 
     def end(self, trace: Trace) -> None:
-        """Close a trace's metadata file."""
-        file = self._metadata.pop(trace.id, None)
-        if file is not None:
-            file.close()
+        """Close a trace's metadata files."""
+        for key in [each for each in self._metadata if each[0] == trace.id]:
+            self._metadata.pop(key).close()
 
     def close(self) -> None:
         """Close the metadata files."""
         for file in self._metadata.values():
             file.close()
         self._metadata.clear()
+
+    # -- chunks ----------------------------------------------------------------------
+
+    def begin_chunk(self, following: str) -> None:
+        """Have streams opened in the next chunk from now on."""
+        if not self._resuming:
+            self._chunks.begin(following)
+            self._behind, self._ahead = self._ahead, set()
+        self._resuming = False
+
+    def behind(self, stream: Stream) -> bool:
+        """Return whether a stream's files are still in the old chunk."""
+        return stream.id in self._behind
+
+    def advance(self, stream: Stream) -> Writer:
+        """Return the writer of a stream in the next chunk."""
+        self._behind.discard(stream.id)
+        return self.open(stream)
+
+    def end_chunk(self, archive: str) -> None:
+        """Move the old chunk to its archive."""
+        old = self._chunks.current
+        for key in [each for each in self._metadata if each[1] == old]:
+            self._metadata.pop(key).close()
+        self._behind.clear()
+        self._chunks.end(archive)
+
+    def clear(self, stream: Stream) -> None:
+        """Remove a stream's files."""
+        self._tracefiles(self._directory(stream), stream).remove()
+
+    def clear_ended(self) -> None:
+        """Remove what is there of traces that nobody writes any more."""
+        open_traces = {file.path.parent for file in self._metadata.values()}
+        self._chunks.remove(open_traces)
+
+    def _directory(self, stream: Stream) -> Path:
+        """Return the directory of a stream's files, in the chunk that they belong into."""
+        chunk = self._chunks.newest
+        if self._resuming and self._was_behind(stream):
+            self._behind.add(stream.id)
+        if stream.id in self._behind:
+            chunk = self._chunks.current
+        else:
+            self._ahead.add(stream.id)
+        directory = trace_directory(chunk, stream.trace.path)
+        self._metadata_file(stream.trace, chunk)
+        return directory
+
+    def _was_behind(self, stream: Stream) -> bool:
+        """Return whether the consumer before us left a stream in the old chunk."""
+        path = stream.trace.path
+        if not (self._chunks.current / path).is_dir():
+            return False
+        following = self._chunks.newest / path
+        return not (following.is_dir() and self._tracefiles(following, stream).exist())
+
+    def _chunks_of(self, trace: Trace) -> list[Path]:
+        """Return the chunks whose metadata a trace's text belongs into."""
+        current, newest = self._chunks.current, self._chunks.newest
+        if current == newest:
+            return [newest]
+        known = (trace.id, current) in self._metadata
+        if known or (self._resuming and (current / trace.path).is_dir()):
+            return [current, newest]
+        return [newest]
+
+    def _tracefiles(self, directory: Path, stream: Stream) -> Tracefiles:
+        return Tracefiles(directory, stream, _last_entry)
 
     def _no_direct(self, path: Path) -> None:
         if self._direct:
@@ -102,14 +182,15 @@ class DiskSink:
                 "written through it"
             )
 
-    def _metadata_file(self, trace: Trace) -> MetadataFile:
-        file = self._metadata.get(trace.id)
+    def _metadata_file(self, trace: Trace, chunk: Path) -> MetadataFile:
+        key = trace.id, chunk
+        file = self._metadata.get(key)
         if file is None:
-            file = self._metadata[trace.id] = self._open_metadata(trace)
+            file = self._metadata[key] = self._open_metadata(trace, chunk)
         return file
 
-    def _open_metadata(self, trace: Trace) -> MetadataFile:
-        directory = trace_directory(self._output, trace.path)
+    def _open_metadata(self, trace: Trace, chunk: Path) -> MetadataFile:
+        directory = trace_directory(chunk, trace.path)
         refuse_beside(directory / f"metadata{SUFFIX}")
         return MetadataFile(directory / "metadata", trace.uuid)
 

@@ -36,6 +36,7 @@ class MetadataFile:
     """
 
     def __init__(self, path: Path, uuid: bytes) -> None:
+        self.path = path
         self._fd = open_file(path)
         try:
             head = self._head()

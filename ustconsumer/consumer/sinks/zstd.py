@@ -46,10 +46,19 @@ class ZstdSink(DiskSink):
         The session's directory; made with its parents when the first stream comes.
     level : int
         1 to 22.
+    chunk, following : str
+        As of `DiskSink`.
     """
 
-    def __init__(self, output: str | os.PathLike[str], level: int) -> None:
-        super().__init__(output)
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        level: int,
+        *,
+        chunk: str = "",
+        following: str = "",
+    ) -> None:
+        super().__init__(output, chunk=chunk, following=following)
         self._compressor = Compressor(level)
 
     @property
@@ -72,12 +81,13 @@ class ZstdSink(DiskSink):
                 f"sub-buffers of {stream.geometry.subbuf_size} bytes are not compressed: "
                 f"{MAX_FRAME} at most"
             )
-        directory = trace_directory(self._output, stream.trace.path)
-        self._metadata_file(stream.trace)
-        return ZstdWriter(Tracefiles(directory, stream, _last_entry, SUFFIX), self._compressor)
+        return ZstdWriter(self._tracefiles(self._directory(stream), stream), self._compressor)
 
-    def _open_metadata(self, trace: Trace) -> MetadataFile:
-        directory = trace_directory(self._output, trace.path)
+    def _tracefiles(self, directory: Path, stream: Stream) -> Tracefiles:
+        return Tracefiles(directory, stream, _last_entry, SUFFIX)
+
+    def _open_metadata(self, trace: Trace, chunk: Path) -> MetadataFile:
+        directory = trace_directory(chunk, trace.path)
         refuse_beside(directory / "metadata")
         return _ZstdMetadataFile(directory / f"metadata{SUFFIX}", trace.uuid, self._compressor)
 
