@@ -68,6 +68,8 @@ class AppSession:
     problem: str = ""
     #: what it cannot do and is recorded without, one line each
     remarks: list[str] = field(default_factory=list)
+    #: why it cannot have a channel, by the channel's id: it was answered so when it asked
+    unfit: dict[int, str] = field(default_factory=dict)
     #: events that it has registered for this session: those of its tracepoints that match
     events: int = 0
 
@@ -120,6 +122,8 @@ class Application:
         self.sessions: dict[str, AppSession] = {}
         #: why it has nothing of a session, by session id; tried again at the next change
         self.problems: dict[str, str] = {}
+        #: channels that it cannot have, by session id and channel id, and why
+        self.unfit: dict[str, dict[int, str]] = {}
         self.settled = -1
         #: definitions that were refused
         self.refusals = 0

@@ -34,7 +34,7 @@ _FIXED = {
     "buffers": "what programs share",
     "blocking_timeout_us": "what programs were told with their buffers",
 }
-_DEFAULT_REASON = "what its consumer goes by"
+_DEFAULT_REASON = "what its consumer has begun to write by"
 
 
 class LiveVerbs:

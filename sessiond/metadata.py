@@ -173,7 +173,7 @@ class TraceMetadata:
             known.contexts = contexts
             known.context_steps = steps(contexts)
         elif known.contexts != contexts:
-            raise DeclarationRefusedError("its contexts differ from those of earlier programs")
+            raise DeclarationRefusedError(_difference(contexts, known.contexts))
 
     def complete(self, channels: Iterable[int]) -> None:
         """Declare the channels that no application came to ask for.
@@ -263,6 +263,17 @@ class TraceMetadata:
             raise DeclarationRefusedError(
                 f"the trace's metadata is {_MAX_TEXT} bytes long already", errno.ENOSPC
             )
+
+
+def _difference(mine: Iterable[Field], others: Iterable[Field]) -> str:
+    """Return how the contexts of a program differ from what the trace has already."""
+    names = [field.name for field in mine]
+    expected = [field.name for field in others]
+    lacks = [name for name in expected if name not in names]
+    more = [name for name in names if name not in expected]
+    what = f": it lacks {', '.join(lacks)}" if lacks else ""
+    what += f"{' and' if lacks else ':'} it has {', '.join(more)} too" if more else ""
+    return f"its contexts differ from those of earlier programs in the same buffers{what}"
 
 
 def _description(process: Process, patchlevel: int) -> ProcessDescription:

@@ -62,7 +62,12 @@ def _answer(application: Application, request: Request) -> bytes:
         reply = event_reply(0, metadata.event(channel, request))
         entry.events += 1
         return reply
-    metadata.stream_class(channel, request.contexts)
+    try:
+        metadata.stream_class(channel, request.contexts)
+    except DeclarationRefusedError as error:
+        # The application only tells that something was refused.
+        entry.unfit[channel] = str(error)
+        raise
     return channel_reply(0, channel)
 
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from sessiond.applications import AppChannel, Application, AppRule, AppSession
 from sessiond.links import CommandRefusedError
@@ -166,18 +166,17 @@ class Reconciler:
                 entry.quiet = False
             if entry is None and self._joins(app, session):
                 entry = await self._create(app, session)
-            if entry is None or entry.problem:
-                return
-            if not self._joins(app, session):
-                # A tracker leaves it out; it keeps its buffers, and may be back.
-                await self._deactivate(app, entry)
-                return
-            try:
-                await self._equip(app, entry)
-                await self._activate(app, entry)
-            except CommandRefusedError as error:
-                entry.problem = f"session {session.name}: {error}"
-                _log.warning("application %s cannot be recorded: %s", app, entry.problem)
+            while entry is not None and not entry.problem:
+                if not self._joins(app, session):
+                    # A tracker leaves it out; it keeps its buffers, and may be back.
+                    await self._deactivate(app, entry)
+                    return
+                try:
+                    await self._equip(app, entry)
+                    await self._activate(app, entry)
+                    return
+                except CommandRefusedError as error:
+                    entry = await self._do_without(app, entry, error)
         elif session.state == "paused":
             if entry is not None and entry.active and not entry.quiet:
                 # Its buffers take nothing any more; what had begun before ends.
@@ -185,6 +184,26 @@ class Reconciler:
                 entry.quiet = True
         elif entry is not None and entry.active:
             await self._deactivate(app, entry)
+
+    async def _do_without(
+        self, app: Application, entry: AppSession, error: CommandRefusedError
+    ) -> AppSession | None:
+        """Give a session up that an application refused, or set it up without some channels.
+
+        All programs that write a buffer record the same contexts. One that cannot have them
+        all asks for the channel, and is refused; with it the whole session. Only anew can it
+        have the other channels: there is no way to take one away.
+        """
+        session = entry.session
+        unfit = app.unfit.setdefault(session.id, {})
+        unfit.update(entry.unfit)
+        if entry.unfit and len(unfit) < len(session.channels):
+            await self._release(app, entry)
+            return await self._create(app, session)
+        lines = _unfit_lines(session, unfit) or [f"session {session.name}: {error}"]
+        entry.problem = "; ".join(lines)
+        _log.warning("application %s cannot be recorded: %s", app, entry.problem)
+        return entry
 
     async def _deactivate(self, app: Application, entry: AppSession) -> None:
         if entry.active:
@@ -203,6 +222,7 @@ class Reconciler:
         self._check_wanted(session)
         reply = await app.command.run(codec.session())
         entry = app.sessions[session.id] = AppSession(session, trace, reply.ret_val)
+        entry.remarks += _unfit_lines(session, app.unfit.get(session.id, {}))
         if not compatible(trace.layout, app.layout):
             entry.problem = f"session {session.name}: its buffers are for {trace.layout}"
         session.processes[app.peer.key] = app.registration.name
@@ -217,6 +237,8 @@ class Reconciler:
             for channel in entry.session.channels:
                 # A session that ended meanwhile has no pipe any more.
                 self._check_wanted(entry.session)
+                if channel.id in app.unfit.get(entry.session.id, {}):
+                    continue
                 mine = entry.channels.get(channel.id)
                 if mine is None or mine.streams < len(entry.trace.channels[channel.id].streams):
                     if wakeup < 0:
@@ -244,7 +266,10 @@ class Reconciler:
             # A counter that its processor or its rights do not give it. The channel works
             # without; `TraceMetadata` sees to it that all its programs have the same.
             line = f"session {entry.session.name}: recorded without context {name}: {error}"
-            entry.remarks.append(line)
+            if line not in entry.remarks:
+                entry.remarks.append(line)
+            what = f"context {name} of channel {channel.name}"
+            self._recording_of(entry.session).lacks.note(what, str(error), str(app))
             _log.warning("application %s: %s", app, line)
         mine.contexts += 1
 
@@ -316,6 +341,8 @@ class Reconciler:
             await self._try(app, codec.release(channel.handle))
         await self._try(app, codec.release(entry.handle))
         del app.sessions[entry.session.id]
+        if entry.session.state == "destroyed":
+            app.unfit.pop(entry.session.id, None)
         await self._try(app, codec.wait_quiescent())
 
     @staticmethod
@@ -333,3 +360,12 @@ class Reconciler:
     def _check_wanted(session: Session) -> None:
         if session.state != "active":
             raise _Changed
+
+
+def _unfit_lines(session: Session, unfit: Mapping[int, str]) -> list[str]:
+    """Return why a program is not recorded in some channels, a line each."""
+    names = {channel.id: channel.name for channel in session.channels}
+    return [
+        f"session {session.name}, channel {names[number]}: not recorded: {why}"
+        for number, why in unfit.items()
+    ]

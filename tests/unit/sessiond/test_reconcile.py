@@ -444,3 +444,73 @@ def test_each_program_records_its_state_again_once(play: Callable[[Scenario], No
         assert "SESSION_STATEDUMP" not in late.names
 
     play(scenario)
+
+
+def test_programs_of_a_buffer_record_the_same_contexts_or_nothing(
+    play: Callable[[Scenario], None],
+) -> None:
+    """One that cannot have a context is not recorded in that channel, in the others it is.
+
+    As liblttng-ust: at its first ENABLE a session asks for each of its channels, with the
+    contexts that it has; a refusal is the end of the ENABLE.
+    """
+
+    def ask(world: World, app: Application, link: Link, refused: str) -> None:
+        answers = link.run
+        contexts: dict[int, list[str]] = {}
+        asked: set[int] = set()
+
+        async def run(command: Command) -> Reply:
+            reply = await answers(command)
+            if command.name == "CHANNEL":
+                contexts[reply.ret_val] = []
+            if command.name == "CONTEXT":
+                name = world.session.channels[0].contexts[len(contexts[command.handle])]
+                if name == refused:
+                    raise CommandRefusedError(command, -1024)
+                contexts[command.handle].append(name)
+            entry = app.sessions.get(world.session.id)
+            if command.name == "ENABLE" and entry and command.handle == entry.handle:
+                for channel in (each.handle for each in entry.channels.values()):
+                    if channel in asked:
+                        continue
+                    fields = tuple(Field(name, I32) for name in contexts[channel])
+                    raw = answer(app, ChannelRequest(entry.handle, channel, fields))
+                    # u32 command, i32 return code (facts, application protocol 5.2).
+                    if int.from_bytes(raw[4:8], "little", signed=True):
+                        raise CommandRefusedError(command, -1027)
+                    asked.add(channel)
+            return reply
+
+        link.run = run  # type: ignore[method-assign]
+
+    async def scenario(world: World) -> None:
+        options = ChannelOptions(subbuf_size=4096, num_subbuf=2)
+        world.session.add_channel("d", options)
+        first, link = world.register()
+        ask(world, first, link, "")
+        await world.verb("start")
+        # Later programs: with, and without the context that the first one has.
+        same, link = world.register()
+        ask(world, same, link, "")
+        other, link = world.register()
+        ask(world, other, link, "vpid")
+        await world.settled()
+        for app in (first, same):
+            entry = app.sessions[world.session.id]
+            assert (sorted(entry.channels), entry.active) == ([0, 1], True)
+            assert app.remarks_on(world.session) == []
+        entry = other.sessions[world.session.id]
+        assert (list(entry.channels), entry.active, entry.problem) == ([1], True, "")
+        remarks = other.remarks_on(world.session)
+        assert any("channel c: not recorded" in line and "lacks vpid" in line for line in remarks)
+        # It has let go of what it had at first, in order, and of nothing twice.
+        released = [command.handle for command in link.commands if command.name == "RELEASE"]
+        assert len(released) == len(set(released)) == 4
+        (line,) = world.recording.info([]).problems
+        assert line.startswith("1 program is recorded without context vpid of channel c: ")
+        await world.verb("stop")
+        await world.verb("destroy")
+        assert other.unfit == {}
+
+    play(scenario)
