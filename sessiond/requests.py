@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from ustconsumer.protocol.control import EventInfo, Message
 __all__ = ["check_event", "typed"]
 
 _MAX_EXCLUSIONS = 1024
+#: A pattern with one star, at its end.
+_PREFIX = re.compile(r"(?:[^*\\]|\\.)*\*", re.DOTALL)
 _LOGLEVEL_TYPES = (0, 1, 2)
 _LOGLEVELS = range(-1, 15)
 
@@ -28,6 +31,10 @@ def check_event(event: EventInfo) -> None:
         check_pattern(name)
     if event.exclusions and "*" not in event.pattern:
         raise UsageError(f"event pattern {event.pattern} has no *: nothing can be excluded from it")
+    if _PREFIX.fullmatch(event.pattern):
+        for name in filter(_PREFIX.fullmatch, event.exclusions):
+            if event.pattern.startswith(name[:-1]):
+                raise UsageError(f"{name} excludes all events from {event.pattern}")
     if len(event.exclusions) > _MAX_EXCLUSIONS:
         raise UsageError(f"{len(event.exclusions)} exclusions: at most {_MAX_EXCLUSIONS}")
     if event.loglevel_type not in _LOGLEVEL_TYPES or event.loglevel not in _LOGLEVELS:
