@@ -53,32 +53,33 @@ def row(rundir: Rundir, number: str) -> str:
 def test_it_is_recorded_and_shown_with_both_pids(
     rundir: Rundir, apps: Apps, container: list[str], buffers: str
 ) -> None:
-    output = rundir.home / "trace"
+    output, go = rundir.home / "trace", rundir.home / "go"
     with running_registry(rundir) as registry:
         session = registry.client.create("s", output)
         session.enable_channel("c", ChannelOptions(buffers=buffers))
-        session.enable_event("sleeper:beat", "c")
+        session.enable_event("flood:tick", "c")
         session.add_context(["vpid"], channel="c")
         assert session.start() == []
-        outside = rundir.start([*container, apps.sleeper, "1", "100"])
+        outside = rundir.start([*container, apps.flood, "100", "--wait-start", go])
         until(lambda: session.info().processes, "it has buffers")
         (pid,) = session.info().processes
         info = registry.applications()[pid]
         assert (info.pid, info.ns_pid) == (pid, 1)
         assert pid == child_of(outside.pid)
-        assert row(rundir, str(pid)).startswith(f"{pid} (1 inside) {os.getuid()} sleeper 9.0 64 ")
+        assert row(rundir, str(pid)).startswith(f"{pid} (1 inside) {os.getuid()} flood 9.0 64 ")
+        go.touch()
         assert outside.wait() == 0
         until(lambda: not registry.applications(), "it is gone")
         assert session.stop() == []
         session.destroy()
     lines = babeltrace2_text(output).lines
     # What it knows of itself is what the container shows it.
-    assert sum("sleeper:beat" in line and "vpid = 1 }" in line for line in lines) == 100
+    assert sum("flood:tick" in line and "vpid = 1 }" in line for line in lines) == 100
     if buffers == "pid":
         # lttng-sessiond names the directory by the pid that the kernel tells it, not by the
         # one that the program claims: facts, application protocol 2.2.
         (place,) = (output / "ust" / "pid").iterdir()
-        assert re.fullmatch(rf"sleeper-{pid}-\d{{8}}-\d{{6}}", place.name)
+        assert re.fullmatch(rf"flood-{pid}-\d{{8}}-\d{{6}}", place.name)
         assert re.search(rf"\bvpid = {pid};", (place / "metadata").read_bytes().decode("latin1"))
 
 
@@ -129,25 +130,26 @@ def test_the_registry_in_one_container_the_program_in_another(
     rundir: Rundir, apps: Apps, container: list[str]
 ) -> None:
     """Their pids mean nothing to each other; the kernel's handle of the process does."""
-    output = rundir.home / "trace"
+    output, go = rundir.home / "trace", rundir.home / "go"
     with registry_of_another_pid_namespace(rundir, container) as client:
         session = client.create("s", output)
         session.enable_channel("c", ChannelOptions(buffers="pid"))
         session.enable_event("*:*", "c")
         assert session.start() == []
         early = rundir.start([*container, apps.sleeper, "1"])
-        late = rundir.start([apps.sleeper, "1", "100"])
+        late = rundir.start([apps.flood, "100", "--wait-start", go])
         until(lambda: len(client.applications()) == 2, "both are registered")
         states = {(app.pid, app.ns_pid): app for app in client.applications()}
         if any(app.state == "refused" for app in states.values()):
             pytest.skip("this kernel does not tell such processes apart (Linux 6.9 does)")
         assert states.keys() == {(0, 1), (0, late.pid)}
         line = row(rundir, f"? ({late.pid} inside)")
-        assert f" {os.getuid()} sleeper 9.0 64 " in line
+        assert f" {os.getuid()} flood 9.0 64 " in line
         until(
             lambda: all(app.sessions == ["s"] for app in client.applications()),
             "both are recorded",
         )
+        go.touch()
         assert late.wait() == 0
         # Its end is seen although its pid is not.
         until(lambda: [app.ns_pid for app in client.applications()] == [1], "one has ended")
@@ -158,8 +160,7 @@ def test_the_registry_in_one_container_the_program_in_another(
         assert len(session.info().processes) == 2
         session.destroy()
     places = sorted(path.name for path in (output / "ust" / "pid").iterdir())
-    assert [re.fullmatch(r"sleeper-(\d+)-[\d-]+", name)[1] for name in places] == sorted(  # type: ignore[index]
-        ["1", str(late.pid)]
-    )
+    flood, sleeper = (name.rsplit("-", 2)[0] for name in places)
+    assert (flood, sleeper) == (f"flood-{late.pid}", "sleeper-1")
     lines = babeltrace2_text(output).lines
-    assert sum("sleeper:beat" in line for line in lines) >= 100
+    assert sum("flood:tick" in line for line in lines) == 100

@@ -95,6 +95,9 @@ def test_a_registry_is_not_its_own_application() -> None:
     assert clean({"LD_PRELOAD": "/usr/lib/liblttng-ust-fork.so.1", "A": "b"}) == {"A": "b"}
     kept = clean({"LD_PRELOAD": "/a.so:liblttng-ust-fork.so /b.so"})
     assert kept == {"LD_PRELOAD": "/a.so:/b.so"}
+    # Nor does it speak for the service that a program of ours is.
+    of_service = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    assert clean({**dict.fromkeys(of_service, "1"), "A": "b"}) == {"A": "b"}
     assert clean({}) == {}
 
 
