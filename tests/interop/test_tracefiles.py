@@ -15,7 +15,11 @@ from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text, normal_text
 from helpers.drtrace import end_registry
 from helpers.lttng import lttng_sessiond
+from helpers.registry import running_registry, until
+from helpers.relayd import relayd
 from helpers.rundir import Rundir
+
+from ustconsumer.protocol.control import ChannelOptions, Destination
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "lttng", "lttng-sessiond", "babeltrace2")
 
@@ -125,3 +129,81 @@ def test_the_same_words_as_lttng(user_rundir: Rundir) -> None:
     finally:
         user_rundir.drtrace("--rundir", user_rundir.path, "destroy", "-a")
         end_registry(user_rundir)
+
+
+@pytest.mark.parametrize("kind", ["ours", "lttng"])
+def test_a_relay_is_told(apps: Apps, rundir: Rundir, tmp_path: Path, kind: str) -> None:
+    """Files of three packets, as many as it takes, and the newest two."""
+    with relayd(kind, tmp_path / "relay") as relay, running_registry(rundir) as registry:
+        session = registry.client.create("s", "", destination=Destination(url=relay.url))
+        for name, count in (("all", 0), ("newest", 2)):
+            options = ChannelOptions(
+                subbuf_size=4096, num_subbuf=32, tracefile_size=3 * 4096, tracefile_count=count
+            )
+            session.enable_channel(name, options)
+            session.enable_event("sized:*", name)
+        session.start()
+        assert rundir.run([apps.sized, *EVENTS[:11]], preexec_fn=pin).returncode == 0
+        session.stop()
+        session.destroy()
+        until(lambda: len(list(relay.output.rglob(f"newest_{CPU}_*"))) == 4, "its files are there")
+    found = {
+        Path(file.name).name: file.sequences
+        for file in files(relay.output)
+        if f"_{CPU}_" in file.name
+    }
+    assert found == {
+        **{
+            f"all_{CPU}_{number}": [*range(3 * number, min(3 * number + 3, 11))]
+            for number in range(4)
+        },
+        f"newest_{CPU}_0": [6, 7, 8],
+        f"newest_{CPU}_1": [9, 10],
+    }
+    # Of the second channel the first two files are gone.
+    assert len(events(relay.output)) == 11 + 5
+
+
+@pytest.mark.parametrize("zstd", [False, True], ids=["plain", "zstd"])
+def test_a_relay_that_comes_back_goes_on_in_the_newest_file(
+    apps: Apps, rundir: Rundir, tmp_path: Path, zstd: bool
+) -> None:
+    options = ["--zstd"] if zstd else []
+    with (
+        relayd("ours", tmp_path / "relay", *options) as relay,
+        running_registry(rundir) as registry,
+    ):
+        session = registry.client.create("s", "", destination=Destination(url=relay.url))
+        for name, count in (("all", 0), ("newest", 2)):
+            channel = ChannelOptions(
+                subbuf_size=4096, num_subbuf=32, tracefile_size=2 * 4096, tracefile_count=count
+            )
+            session.enable_channel(name, channel)
+            session.enable_event("sized:*", name)
+        session.start()
+        for _ in range(3):
+            assert rundir.run([apps.sized, *EVENTS[:6]], preexec_fn=pin).returncode == 0
+            until(
+                lambda: all(
+                    stream.consumed == stream.produced // 4096 * 4096
+                    for stream in session.info().streams
+                ),
+                "all full packets are there",
+            )
+            relay.kill()
+            relay.start()
+        session.stop()
+        session.destroy()
+        until(lambda: len(list(relay.output.rglob(f"newest_{CPU}_*"))) == 4, "its files are there")
+    directory = next(relay.output.rglob("metadata*")).parent.parent.parent.parent
+    if zstd:
+        assert rundir.drtrace("unpack", "--in-place", directory).returncode == 0
+    found = {
+        Path(file.name).name: file.sequences for file in files(directory) if f"_{CPU}_" in file.name
+    }
+    numbers = range(9)
+    assert found == {
+        **{f"all_{CPU}_{number}": [2 * number, 2 * number + 1] for number in numbers},
+        f"newest_{CPU}_0": [16, 17],
+        f"newest_{CPU}_1": [14, 15],
+    }

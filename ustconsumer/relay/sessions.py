@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -180,6 +181,8 @@ class RelaySession:
                 indexed=self._indexed,
                 tracefile_size=wanted.tracefile_size,
                 tracefile_count=wanted.tracefile_count,
+                tracefile=self._newest_file(steps, wanted, self._chunk),
+                resumed=bool(wanted.uuid),
                 keep=_KEPT_FILES if self.live_us else 0,
             )
         self._traces[path] = trace
@@ -281,6 +284,25 @@ class RelaySession:
             uuid=wanted.uuid,
             again=again,
         )
+
+    def _newest_file(self, steps: Sequence[str], wanted: AddStream, chunk: Chunk) -> int:
+        """Return which file of a tracefile rotation has the newest packet, of an earlier relay."""
+        if not wanted.uuid or not wanted.tracefile_size:
+            return 0
+        with chunk.directory.open(steps) as directory:
+            names = directory.names()
+        pattern = re.compile(re.escape(wanted.name) + r"_(0|[1-9][0-9]{0,18})(?:\.zst)?", re.ASCII)
+        numbers = {int(match[1]) for name in names if (match := pattern.fullmatch(name))}
+        newest, found = -1, 0
+        for number in sorted(numbers):
+            if wanted.tracefile_count and number >= wanted.tracefile_count:
+                continue
+            packets = self._open_packets(steps, wanted, chunk, number, False)
+            last = packets.last()
+            packets.close()
+            if last is not None and last.sequence > newest:
+                newest, found = last.sequence, number
+        return found
 
     def _open_metadata(self, steps: Sequence[str], chunk: Chunk, *, resume: bool) -> MetadataStore:
         chunk.tops.add(steps[0] if steps else METADATA)

@@ -49,6 +49,10 @@ class RelayStream:
         Its packets come with indexes.
     tracefile_size, tracefile_count : int
         See ``ADD_STREAM``; 0: no limit.
+    tracefile : int
+        File of the rotation that is the newest.
+    resumed : bool
+        What else is there is older, and goes when its turn comes.
     keep : int
         So many files before the newest one can still be read.
     """
@@ -67,6 +71,8 @@ class RelayStream:
         indexed: bool = True,
         tracefile_size: int = 0,
         tracefile_count: int = 0,
+        tracefile: int = 0,
+        resumed: bool = False,
         keep: int = 0,
     ) -> None:
         self.handle = handle
@@ -85,8 +91,9 @@ class RelayStream:
         self._indexed = indexed
         self._file_size = tracefile_size
         self._file_count = tracefile_count
-        self._file = 0
-        self._packets = open_store(chunk, 0, False)
+        self._file = tracefile
+        self._resumed = resumed
+        self._packets = open_store(chunk, tracefile, False)
         chunk.join(self)
         self._keep = keep
         #: files before this one: somebody reads them, or packets in them wait for their index
@@ -255,7 +262,8 @@ class RelayStream:
     def reopen(self) -> None:
         """Begin again behind the last packet that is whole: the producer is back."""
         self.generation += 1
-        self._packets.cut()
+        for packets in (*self._retired, self._packets):
+            packets.cut()
         self.last = self._packets.last() or self.last
         self._whole.clear()
         self._indexes.clear()
@@ -351,7 +359,8 @@ class RelayStream:
         if self._file_size and used and used + size > self._file_size:
             self._file += 1
             number = self._file % self._file_count if self._file_count else self._file
-            self._replace(self._open(self._chunk, number, number < self._file))
+            again = self._resumed or number < self._file
+            self._replace(self._open(self._chunk, number, again))
 
     def _replace(self, packets: PacketStore) -> None:
         self._retired.append(self._packets)
