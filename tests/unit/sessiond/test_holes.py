@@ -117,6 +117,20 @@ def test_with_nobody_left_it_may_be_repaired(scene: Scene) -> None:
     run(story)
 
 
+def test_where_processes_may_write_that_cannot_be_seen_it_stays(scene: Scene) -> None:
+    """Also when all that can be seen are gone: a child of one that could not may live."""
+
+    async def story() -> None:
+        scene.trace.hidden_writers = True
+        scene.ask(scene.judge())
+        verdict = await scene.verdict()
+        assert "another pid namespace" in verdict.reason
+        assert verdict.description is None
+        assert scene.held == [verdict.reason]
+
+    run(story)
+
+
 def test_each_writer_is_asked_and_others_are_not(scene: Scene) -> None:
     async def story() -> None:
         scene.apps = [App(10, scene.trace), App(11, scene.trace), App(12, object())]
