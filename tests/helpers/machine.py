@@ -8,6 +8,7 @@ one, is not disturbed.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from helpers.peers import need_namespaces
+from helpers.registry import until
 from helpers.rundir import Rundir
 from helpers.users import User
 
@@ -121,6 +123,34 @@ class Machine:
             text=True,
             check=False,
         )
+
+    def do(self, account: Account, *arguments: str | os.PathLike[str]) -> str:
+        """Run ``drtrace`` as a user; it must succeed without a word of complaint."""
+        result = self.drtrace(account, *arguments)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    def applications(self, account: Account) -> dict[int, dict[str, Any]]:
+        """Return what a user is told of programs, by pid."""
+        listed = json.loads(self.do(account, "--json", "apps"))
+        return {app["pid"]: app for app in listed}
+
+    @contextlib.contextmanager
+    def registry(self, account: Account, *options: str) -> Iterator[subprocess.Popen[Any]]:
+        """Run the registry that a user starts without another word; it must end well."""
+        log = account.home / "registry.log"
+        command = ("-m", "sessiond", "--group", GROUP, *options)
+        with open(log, "wb") as file:
+            process = self.start_python(account, *command, stderr=file)
+        until(lambda: self._answers(account, process), "the registry answers")
+        yield process
+        process.terminate()
+        assert process.wait() == 0, log.read_text()
+
+    def _answers(self, account: Account, process: subprocess.Popen[Any]) -> bool:
+        assert process.poll() is None
+        said = self.drtrace(account, "-vn", "list").stderr
+        return f"pid {process.pid}, " in said
 
 
 @contextlib.contextmanager

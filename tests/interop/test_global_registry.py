@@ -10,14 +10,12 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text
-from helpers.machine import GROUP, Account, Machine, own_machine
+from helpers.machine import Account, Machine, own_machine
 from helpers.registry import until
 from helpers.rundir import Rundir
 
@@ -32,35 +30,6 @@ def machine(rundir: Rundir) -> Iterator[Machine]:
         yield made
 
 
-@contextmanager
-def registry(machine: Machine, account: Account) -> Iterator[None]:
-    """Run the registry that a user starts without another word."""
-    log = account.home / "registry.log"
-    with open(log, "wb") as file:
-        process = machine.start_python(account, "-m", "sessiond", "--group", GROUP, stderr=file)
-    until(lambda: answers(machine, account, process), "the registry answers")
-    yield
-    process.terminate()
-    assert process.wait() == 0, log.read_text()
-
-
-def answers(machine: Machine, account: Account, process: subprocess.Popen[Any]) -> bool:
-    assert process.poll() is None
-    said = machine.drtrace(account, "-vn", "list").stderr
-    return f"pid {process.pid}, " in said
-
-
-def drtrace(machine: Machine, account: Account, *arguments: str) -> str:
-    result = machine.drtrace(account, *arguments)
-    assert (result.returncode, result.stderr) == (0, ""), result
-    return result.stdout
-
-
-def applications(machine: Machine, account: Account) -> dict[int, dict[str, Any]]:
-    listed = json.loads(drtrace(machine, account, "--json", "apps"))
-    return {app["pid"]: app for app in listed}
-
-
 def ticks(directory: Path) -> int:
     return sum(" flood:tick: " in line for line in babeltrace2_text(directory).lines)
 
@@ -68,9 +37,9 @@ def ticks(directory: Path) -> int:
 def record(machine: Machine, account: Account, name: str) -> Path:
     """Begin a session of a user; return where its trace will be."""
     output = account.home / name
-    drtrace(machine, account, "create", name, "-o", str(output))
-    drtrace(machine, account, "enable-event", "flood:*")
-    drtrace(machine, account, "start")
+    machine.do(account, "create", name, "-o", str(output))
+    machine.do(account, "enable-event", "flood:*")
+    machine.do(account, "start")
     return output
 
 
@@ -78,7 +47,7 @@ def test_a_program_registers_with_both(machine: Machine, apps: Apps) -> None:
     """An outsider has the own registry, the members of the group the global one."""
     outsider = machine.account("outsider")
     member = machine.account("member", tracing=True)
-    with registry(machine, machine.root), registry(machine, outsider):
+    with machine.registry(machine.root), machine.registry(outsider):
         traces = {
             account: record(machine, account, "same")
             for account in (machine.root, member, outsider)
@@ -90,18 +59,18 @@ def test_a_program_registers_with_both(machine: Machine, apps: Apps) -> None:
         seen = {machine.root: ["same", "same"], member: ["same"], outsider: ["same"]}
         for account, sessions in seen.items():
             until(
-                lambda: applications(machine, account).get(waiting.pid, {}).get("sessions"),  # noqa: B023
+                lambda: machine.applications(account).get(waiting.pid, {}).get("sessions"),  # noqa: B023
                 "it is recorded",
             )
-            told = applications(machine, account)[waiting.pid]
+            told = machine.applications(account)[waiting.pid]
             assert (told["sessions"], told["reason"]) == (sessions, "")
         go.touch()
         assert waiting.wait() == 0
         mine = machine.start(member, [apps.flood, str(COUNT)])
         assert mine.wait() == 0
         for account in traces:
-            drtrace(machine, account, "stop")
-            drtrace(machine, account, "destroy")
+            machine.do(account, "stop")
+            machine.do(account, "destroy")
     assert [ticks(traces[account]) for account in traces] == [2 * COUNT, 2 * COUNT, COUNT]
     for account, output in traces.items():
         owners = {path.stat().st_uid for path in (output, *output.rglob("*"))}
@@ -114,7 +83,7 @@ def test_a_program_registers_with_both(machine: Machine, apps: Apps) -> None:
 def test_who_may_what(machine: Machine, apps: Apps) -> None:
     outsider = machine.account("outsider")
     member = machine.account("member", tracing=True)
-    with registry(machine, machine.root):
+    with machine.registry(machine.root):
         run = Path(f"/proc/{machine.holder}/root/run/lttng")
         modes = {path.name: path.stat().st_mode & 0o777 for path in (run, *run.iterdir())}
         assert modes["lttng"] == 0o755
@@ -136,26 +105,26 @@ def test_who_may_what(machine: Machine, apps: Apps) -> None:
         # A member neither sees nor ends nor changes what is root's.
         output = record(machine, machine.root, "secret")
         program = machine.start(outsider, [apps.sleeper, "1"])
-        until(lambda: program.pid in applications(machine, member), "it is registered")
-        told = applications(machine, member)[program.pid]
+        until(lambda: program.pid in machine.applications(member), "it is registered")
+        told = machine.applications(member)[program.pid]
         assert (told["sessions"], told["reason"]) == ([], "")
-        assert "secret" not in drtrace(machine, member, "list")
+        assert "secret" not in machine.do(member, "list")
         for verb in ("stop", "destroy"):
             denied = machine.drtrace(member, verb, "secret")
             assert denied.returncode == 1
             assert denied.stderr == "Error: session 'secret' not found\n"
-        assert "secret" in drtrace(machine, machine.root, "list")
+        assert "secret" in machine.do(machine.root, "list")
         # Why one is not recorded is for who may know of the session.
         record(machine, member, "open")
         line = "no event of session {} matches its tracepoints"
         until(
-            lambda: applications(machine, member)[program.pid]["reason"] == line.format("open"),
+            lambda: machine.applications(member)[program.pid]["reason"] == line.format("open"),
             "the member is told of the own session",
         )
-        both = applications(machine, machine.root)[program.pid]["reason"].split("; ")
+        both = machine.applications(machine.root)[program.pid]["reason"].split("; ")
         assert sorted(both) == [line.format("open"), line.format("secret")]
-        drtrace(machine, member, "destroy")
-        drtrace(machine, machine.root, "destroy")
+        machine.do(member, "destroy")
+        machine.do(machine.root, "destroy")
         assert output.is_dir()
 
 
@@ -188,9 +157,9 @@ def test_a_members_consumer_is_out_of_reach_and_cannot_reach_further(
     member = machine.account("member", tracing=True)
     roots = machine.root.home / "private"
     roots.mkdir(mode=0o755)
-    with registry(machine, machine.root):
+    with machine.registry(machine.root):
         output = record(machine, member, "trace")
-        listed = json.loads(drtrace(machine, member, "--json", "list"))
+        listed = json.loads(machine.do(member, "--json", "list"))
         pid = listed[0]["consumer"]["pid"]
         attack = machine.start_python(
             member, "-c", ATTACK, str(pid), stdout=subprocess.PIPE, text=True
