@@ -8,6 +8,7 @@ import argparse
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain, add_session
+from ustconsumer.cli.values import names
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Done
 
@@ -18,10 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t",
         "--type",
-        action="append",
+        action="extend",
+        type=names,
         dest="contexts",
-        metavar="TYPE",
-        help="context field, such as vpid, perf:thread:task-clock, perf:thread:raw:rN:NAME or "
+        metavar="TYPE[,TYPE]...",
+        help="context fields, such as vpid, perf:thread:task-clock, perf:thread:raw:rN:NAME or "
         "$app.PROVIDER:NAME; may be repeated",
     )
     parser.add_argument("--list", action="store_true", help="list the context fields, and exit")
