@@ -207,3 +207,51 @@ def test_a_relay_that_comes_back_goes_on_in_the_newest_file(
         f"newest_{CPU}_0": [16, 17],
         f"newest_{CPU}_1": [14, 15],
     }
+
+
+def test_snapshots_as_lttngs(apps: Apps, user_rundir: Rundir) -> None:
+    """The newest packets are kept, as many as the count allows."""
+    channels = {
+        "size": f"{SMALL} --tracefile-size=12k",
+        "newest": f"{SMALL} --tracefile-size=12k --tracefile-count=2",
+    }
+
+    def drtrace(*words: str | Path) -> str:
+        result = user_rundir.drtrace("--rundir", user_rundir.path, *words)
+        assert result.returncode == 0, (words, result.stderr)
+        return str(result.stdout)
+
+    def take(command: Callable[..., str], rundir: Rundir) -> list[dict[str, int]]:
+        output = rundir.home / "trace"
+        command("create", "recorded", "--snapshot", "-o", output)
+        for name, options in channels.items():
+            command("enable-channel", "-u", *options.split(), name)
+            command("enable-event", "-u", "-c", name, "sized:*")
+        command("start")
+        for _ in range(2):
+            assert rundir.run([apps.sized, *EVENTS[:7]], preexec_fn=pin).returncode == 0
+            command("snapshot", "record")
+        command("destroy")
+        return [
+            {
+                path.name: path.stat().st_size
+                for path in snapshot.rglob(f"*_{CPU}_?")
+                if path.parent.name != "index"
+            }
+            for snapshot in sorted(output.iterdir())
+        ]
+
+    try:
+        ours = take(drtrace, user_rundir)
+        ours_read = [events(each) for each in sorted((user_rundir.home / "trace").iterdir())]
+    finally:
+        drtrace("destroy", "-a")
+        end_registry(user_rundir)
+    with lttng_sessiond() as lttng:
+        theirs = take(lttng, lttng.rundir)
+        assert ours[0] == theirs[0]
+        # LTTng goes on counting where its snapshot before ended.
+        assert sorted(ours[1].values()) == sorted(theirs[1].values())
+        theirs_read = [events(each) for each in sorted((lttng.rundir.home / "trace").iterdir())]
+    assert ours_read == theirs_read
+    assert [len(files) for files in ours] == [5, 7]

@@ -30,6 +30,7 @@ from ustconsumer.consumer.sinks.layout import (
     plain_name,
     trace_directory,
 )
+from ustconsumer.consumer.splitting import Split, split
 from ustconsumer.errors import UsageError
 
 __all__ = ["Snapshot", "take_snapshot"]
@@ -282,7 +283,7 @@ def _write(
 ) -> Snapshot:
     snapshot = Snapshot(path=os.fspath(output))
     patience = _Patience(_PATIENCE_SECONDS)
-    files: dict[str, list[tuple[ObservedStream, Path]]] = {}
+    files: dict[str, list[tuple[ObservedStream, Split]]] = {}
     for observed, goal, keep in zip(streams, goals, keeps, strict=True):
         stream = observed.stream
         path = trace_directory(output, stream.trace.path) / plain_name(stream.name)
@@ -292,7 +293,7 @@ def _write(
             copy.run()
         finally:
             os.close(fd)
-        files.setdefault(stream.trace.id, []).append((observed, path))
+        files.setdefault(stream.trace.id, []).append((observed, split(path, stream)))
         snapshot.lost += copy.lost
         snapshot.problems += _problems(f"{stream.trace.path}/{stream.name}", copy)
     for trace, text in metadata():
@@ -307,18 +308,19 @@ def _finish(
     output: Path,
     trace: Trace,
     text: bytes,
-    files: Sequence[tuple[ObservedStream, Path]],
+    files: Sequence[tuple[ObservedStream, Split]],
 ) -> None:
     """Write the metadata of a trace; count what it has."""
     declared = {int(number) for number in _STREAM_CLASS.findall(text)}
-    for observed, path in files:
+    for observed, written in files:
         if observed.stream.channel_id in declared:
             snapshot.streams += observed.ring.packet_count > 0
-            snapshot.packets += observed.ring.packet_count
-            snapshot.bytes += observed.ring.byte_count
+            snapshot.packets += observed.ring.packet_count - written.packets
+            snapshot.bytes += observed.ring.byte_count - written.bytes
         else:
             # Nobody recorded anything: its packets are empty, and nothing says what they are.
-            path.unlink()
+            for path in written.paths:
+                path.unlink()
     file = MetadataFile(trace_directory(output, trace.path) / "metadata", trace.uuid)
     try:
         file.append(text)
