@@ -27,6 +27,13 @@ GROUP = "ust-tracing"
 _GROUP_ID = 42469
 _FIRST_UID = 42470
 _DRTRACE = "import sys; from ustconsumer.cli import main; sys.exit(main())"
+_VERBS = """
+import shlex, sys
+from ustconsumer.cli import main
+for line in sys.argv[1:]:
+    if status := main(["-q", *shlex.split(line)]):
+        sys.exit(f"{line}: {status}")
+"""
 #: Until its stdin is closed.
 _MOUNTS = """
 mount -t tmpfs none /run && mount -t tmpfs none /dev/shm &&
@@ -129,6 +136,14 @@ class Machine:
         result = self.drtrace(account, *arguments)
         assert (result.returncode, result.stderr) == (0, ""), result
         return result.stdout
+
+    def verbs(self, account: Account, *lines: str) -> None:
+        """Run verbs of ``drtrace`` as a user, in one process; none may fail or warn."""
+        command = account.python("-c", _VERBS, *lines)
+        result = subprocess.run(
+            command, env=self.env(account), cwd="/", capture_output=True, text=True, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, ""), result
 
     def applications(self, account: Account) -> dict[int, dict[str, Any]]:
         """Return what a user is told of programs, by pid."""

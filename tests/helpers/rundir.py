@@ -77,7 +77,8 @@ class Rundir(os.PathLike[str]):
         self, command: Sequence[str], env: dict[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
         """Start a command as the tester, with nothing added; ended as in `start`."""
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, cwd="/", **options)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=env, cwd="/", **options)
         self._started.append(process)
         return process
 
