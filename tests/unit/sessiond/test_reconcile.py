@@ -96,7 +96,9 @@ class World:
         self._tasks: list[asyncio.Task[None]] = []
         self._apps: list[Application] = []
         self._reconciler = Reconciler(
-            self.registry, lambda session: self.recording, lambda app, session: True
+            self.registry,
+            lambda session: self.recording,
+            lambda app, session: not session.untracked(app.program),
         )
 
     def register(self) -> tuple[Application, Link]:
@@ -512,5 +514,115 @@ def test_programs_of_a_buffer_record_the_same_contexts_or_nothing(
         await world.verb("stop")
         await world.verb("destroy")
         assert other.unfit == {}
+
+    play(scenario)
+
+
+def test_a_disabled_channel_is_so_before_its_session_records(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        _, link = world.register()
+        await world.verb("start")
+        world.session.channels[0].enabled = False
+        await world.settled()
+        assert link.names[-1] == "DISABLE"
+        channel = link.names.index("CHANNEL") + 1
+        assert link.commands[-1].handle == channel
+        # A program that comes now has it disabled before it could record.
+        _, late = world.register()
+        await world.settled()
+        session, channel = late.names.index("SESSION") + 1, late.names.index("CHANNEL") + 1
+        order = [(each.name, each.handle) for each in late.commands]
+        assert order.index(("DISABLE", channel)) < order.index(("ENABLE", session))
+        world.session.channels[0].enabled = True
+        await world.settled()
+        assert [each.names[-1] for each in (link, late)] == ["ENABLE", "ENABLE"]
+
+    play(scenario)
+
+
+def test_who_is_not_tracked_keeps_what_it_has_and_records_nothing(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        app, link = world.register()
+        other, _ = world.register()
+        await world.verb("start")
+        tracker = world.session.trackers["vpid"]
+        before = len(link.names)
+        tracker.add(str(other.registration.pid))
+        await world.settled()
+        # What had begun has ended when the verb returns.
+        assert link.names[before:] == ["DISABLE", "WAIT_QUIESCENT"]
+        entry = app.sessions[world.session.id]
+        assert (link.commands[before].handle, entry.active) == (entry.handle, False)
+        assert other.sessions[world.session.id].active
+        # One that comes now is given nothing at all.
+        late, new = world.register()
+        await world.settled()
+        assert new.names == ["TRACER_VERSION", "REGISTER_DONE"]
+        # What changed meanwhile comes before it records again.
+        world.session.channels[0].rules[0].info.enabled = False
+        await world.settled()
+        before = len(link.names)
+        tracker.add("")
+        await world.settled()
+        assert link.names[before:] == ["DISABLE", "ENABLE", "WAIT_QUIESCENT"]
+        assert "STREAM" in new.names
+        assert late.sessions[world.session.id].active
+        # Left out between a stop and a start, it is not started.
+        await world.verb("stop")
+        tracker.remove("")
+        before = len(link.names)
+        await world.verb("start")
+        assert link.names[before:] == []
+        await world.verb("destroy")
+        assert app.sessions == late.sessions == {}
+
+    play(scenario)
+
+
+def test_a_program_that_stood_still_follows_every_change_when_it_goes_on(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(world: World) -> None:
+        app, link = world.register()
+        await world.verb("start")
+        go_on = asyncio.Event()
+        answers = link.run
+
+        async def run(command: Command) -> Reply:
+            await go_on.wait()
+            return await answers(command)
+
+        link.run = run  # type: ignore[method-assign]
+        before = len(link.names)
+        channel = world.session.channels[0]
+        rule = channel.rules[0]
+        rule.info.enabled = False
+        changing = asyncio.ensure_future(world.settled())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not changing.done()
+        # As its link says after a while: nobody waits any longer.
+        app.slow(True)
+        await changing
+        for enabled in (True, False):
+            rule.info.enabled = enabled
+            await world.settled()
+        world.session.add_rule(channel, EventInfo(pattern="q:*"))
+        world.session.trackers["vuid"].remove("")
+        await world.settled()
+        assert len(link.names) == before
+        go_on.set()
+        app.slow(False)
+        await world.settled()
+        # It heard of the first change; for the rest only how it is counts.
+        assert link.names[before:] == ["DISABLE", "DISABLE", "WAIT_QUIESCENT"]
+        assert not app.sessions[world.session.id].active
+        world.session.trackers["vuid"].add("")
+        await world.settled()
+        assert link.names[-4:] == ["EVENT", "ENABLE", "ENABLE", "WAIT_QUIESCENT"]
 
     play(scenario)
