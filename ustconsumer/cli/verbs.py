@@ -33,6 +33,8 @@ VERBS = {
     "create": Verb("Recording sessions", "Create a recording session"),
     "destroy": Verb("Recording sessions", "Destroy recording sessions"),
     "set-session": Verb("Recording sessions", "Set the current recording session"),
+    "save": Verb("Recording sessions", "Save recording sessions to files"),
+    "load": Verb("Recording sessions", "Make recording sessions that were saved"),
     "enable-channel": Verb("Channels", "Create a channel"),
     "set-options": Verb("Channels", "Change attributes of channels, as far as they can change"),
     "disable-channel": Verb("Channels", "Disable channels"),

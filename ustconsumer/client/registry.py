@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ustconsumer.client.connection import Connection
 from ustconsumer.client.session import Session
-from ustconsumer.errors import RemoteProtocolError
+from ustconsumer.errors import CommandError, RemoteProtocolError
 from ustconsumer.protocol.control import (
     AddTrigger,
     AppInfo,
@@ -33,6 +33,7 @@ from ustconsumer.protocol.control import (
 )
 
 if TYPE_CHECKING:
+    from ustconsumer.client.saved import SavedSession
     from ustconsumer.client.triggers import Notifications
 
 __all__ = ["Registry", "connect"]
@@ -91,6 +92,33 @@ class Registry:
         )
         self.connection.request(request)
         return Session(self.connection, name)
+
+    def load(self, saved: SavedSession, *, replace: bool = False) -> Session:
+        """Make a session that was saved (`ustconsumer.client.sessionfiles.read_saved`).
+
+        It is started if it was when it was saved. What of it cannot be is added to its
+        ``warnings``.
+
+        Parameters
+        ----------
+        replace : bool
+            Destroy one of the same name first.
+
+        Raises
+        ------
+        CommandError
+            ``kind`` "session-exists", or the registry refuses what it is made of: nothing is
+            left of it.
+        """
+        from ustconsumer.client.saved import make
+
+        if replace:
+            try:
+                self.session(saved.name).destroy()
+            except CommandError as error:
+                if error.kind != "no-such-session":
+                    raise
+        return make(self, saved)
 
     def session(self, name: str) -> Session:
         """Return an existing session.

@@ -1,60 +1,44 @@
 # SPDX-License-Identifier: MIT
-"""One recording session, driven over a connection to the registry."""
+"""One recording session, driven over a blocking connection to the registry.
+
+Its twin for asyncio is in `ustconsumer.client.aio`; what both say to the registry is in
+`ustconsumer.client.sessionrequests`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ustconsumer.client import sessionrequests as requests
 from ustconsumer.client.connection import Connection
-from ustconsumer.errors import CommandError, RemoteProtocolError
-from ustconsumer.protocol.control import (
-    AddContext,
-    AddSnapshotOutput,
-    ChannelOptions,
-    ClearSession,
-    DelSnapshotOutput,
-    Describe,
-    Description,
-    DestroySession,
-    DisableChannel,
-    DisableEvent,
-    DisableRotation,
-    Done,
-    EnableChannel,
-    EnableEvent,
-    EnableRotation,
-    EventInfo,
-    ListSessions,
-    ListSnapshotOutputs,
-    Message,
-    PauseSession,
-    PrepareSnapshot,
-    RegenerateMetadata,
-    RegenerateStatedump,
-    Rotated,
-    RotateSession,
-    RotationSchedule,
-    SessionInfo,
-    Sessions,
-    SetOptions,
-    SnapshotOutput,
-    SnapshotOutputs,
-    SnapshotPlace,
-    SpawnConsumer,
-    StartSession,
-    StopSession,
-    TraceDescription,
-    Track,
-)
+from ustconsumer.client.copier import Copier
+from ustconsumer.errors import CommandError
 
 if TYPE_CHECKING:
-    from ustconsumer.consumer.observer import Mappings
+    from ustconsumer.client.exchange import Exchange
     from ustconsumer.consumer.snapshot import Snapshot
 
 __all__ = ["Session"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _verb(
+    exchange: Callable[Concatenate[str, P], Exchange[T]],
+) -> Callable[Concatenate[Session, P], T]:
+    """Make a method that carries out an exchange about the session."""
+
+    @functools.wraps(exchange)
+    def method(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return session.connection.run(exchange(session.name, *args, **kwargs))
+
+    return method
 
 
 class Session:
@@ -84,194 +68,35 @@ class Session:
     def __init__(self, connection: Connection, name: str) -> None:
         self.connection = connection
         self.name = name
-        self._mappings: Mappings | None = None
+        self._copier = Copier(connection.welcome.rundir, name)
 
-    def info(self) -> SessionInfo:
-        """Return the session's state, its counters sampled now."""
-        reply = self.connection.request(ListSessions(session=self.name))
-        if not isinstance(reply, Sessions):
-            raise RemoteProtocolError(f"registry answered {type(reply).__name__} to a list request")
-        for session in reply.sessions:
-            if session.name == self.name:
-                return session
-        raise CommandError(f"Session '{self.name}' not found", "no-such-session")
+    info = _verb(requests.info)
+    describe = _verb(requests.describe)
 
-    def describe(self) -> list[TraceDescription]:
-        """Return the layout of the records of each trace, for `ustconsumer.ctf.count`."""
-        reply = self.connection.request(Describe(session=self.name))
-        if not isinstance(reply, Description):
-            raise RemoteProtocolError(f"registry answered {type(reply).__name__} to a describe")
-        return reply.traces
+    enable_channel = _verb(requests.enable_channel)
+    disable_channel = _verb(requests.disable_channel)
+    set_options = _verb(requests.set_options)
+    enable_event = _verb(requests.enable_event)
+    disable_event = _verb(requests.disable_event)
+    add_context = _verb(requests.add_context)
+    track = _verb(requests.track)
+    untrack = _verb(requests.untrack)
 
-    def enable_channel(self, name: str, options: ChannelOptions | None = None) -> list[str]:
-        """Create a channel.
+    spawn_consumer = _verb(requests.spawn_consumer)
+    start = _verb(requests.start)
+    pause = _verb(requests.pause)
+    stop = _verb(requests.stop)
+    clear = _verb(requests.clear)
+    regenerate_metadata = _verb(requests.regenerate_metadata)
+    regenerate_statedump = _verb(requests.regenerate_statedump)
 
-        Parameters
-        ----------
-        name : str
-            Becomes the prefix of its stream files.
-        options : ChannelOptions, optional
-            Default: 4 sub-buffers of 512 KiB per CPU, discarding; in snapshot mode overwriting.
-        """
-        if options is None:
-            options = ChannelOptions(mode="overwrite" if self.info().snapshot else "discard")
-        return self._do(EnableChannel(session=self.name, channel=name, options=options))
+    rotate = _verb(requests.rotate)
+    enable_rotation = _verb(requests.enable_rotation)
+    disable_rotation = _verb(requests.disable_rotation)
 
-    def enable_event(
-        self,
-        pattern: str,
-        channel: str = "",
-        *,
-        loglevel_type: int = 0,
-        loglevel: int = -1,
-        exclusions: Iterable[str] = (),
-        filter: str | None = None,  # noqa: A002 - lttng's word
-    ) -> list[str]:
-        """Record the events whose name matches.
-
-        Parameters
-        ----------
-        pattern : str
-            Event name, ``*`` matches anything.
-        channel : str
-            Default: the session's only channel, or a new ``channel0``.
-        loglevel_type : {0, 1, 2}
-            All levels, ``loglevel`` and more severe, exactly ``loglevel``.
-        loglevel : int
-            LTTng's number, 0 (EMERG) to 14 (DEBUG).
-        exclusions : iterable of str
-            Patterns of names left out.
-        filter : str, optional
-            Record only events of which this expression is true: ``size > 4096 && item ==
-            "tea*"``, ``$ctx.vpid == 42``. Without one of the fields none is recorded.
-
-        Raises
-        ------
-        FilterError
-            The filter is no expression.
-        """
-        if filter is not None:
-            from ustconsumer.client.filter import compile_filter
-
-            compile_filter(filter)
-        event = EventInfo(
-            pattern=pattern,
-            loglevel_type=loglevel_type,
-            loglevel=loglevel,
-            exclusions=list(exclusions),
-            filter=filter or "",
-        )
-        return self._do(EnableEvent(session=self.name, channel=channel, event=event))
-
-    def disable_event(self, patterns: Iterable[str] = (), channel: str = "") -> list[str]:
-        """Record the events of rules no more, until `enable_event` has them again.
-
-        Parameters
-        ----------
-        patterns : iterable of str
-            As they were enabled; every rule with that pattern, whatever its filter. Default:
-            all rules of the channel.
-        channel : str
-            Default: the session's only channel.
-
-        Raises
-        ------
-        CommandError
-            ``kind`` "no-such-event": no rule has such a pattern, none was disabled.
-        """
-        message = DisableEvent(session=self.name, channel=channel, patterns=list(patterns))
-        return self._do(message)
-
-    def disable_channel(self, name: str) -> list[str]:
-        """Record nothing in a channel until `enable_channel` names it again."""
-        return self._do(DisableChannel(session=self.name, channel=name))
-
-    def track(self, attribute: str, value: str | int = "") -> list[str]:
-        """Record programs with this value of an attribute, too.
-
-        Of each attribute everything is included until a value is: then only what was.
-
-        Parameters
-        ----------
-        attribute : {"vpid", "vuid", "vgid", "name"}
-            Of a process: its id where it runs, its user, its group, its program's name.
-        value : str or int
-            A number; the name of a user or group; a pattern of program names, ``*`` matches
-            anything. Empty: everything.
-
-        Raises
-        ------
-        CommandError
-            ``kind`` "already": it is included by itself.
-        """
-        return self._do(Track(session=self.name, attribute=attribute, value=str(value)))
-
-    def untrack(self, attribute: str, value: str | int = "") -> list[str]:
-        """Leave a value that `track` included out again; empty: everything."""
-        return self._do(
-            Track(session=self.name, attribute=attribute, value=str(value), remove=True)
-        )
-
-    def add_context(self, contexts: Iterable[str], channel: str = "") -> list[str]:
-        """Record context fields with every event of a channel (default: of all channels)."""
-        message = AddContext(session=self.name, channel=channel, contexts=list(contexts))
-        return self._do(message)
-
-    def spawn_consumer(
-        self, kind: str = "", *, workers: int = 0, direct: bool = False
-    ) -> list[str]:
-        """Have the registry start a consumer; returns when it has attached.
-
-        Does nothing if the session has one.
-
-        Parameters
-        ----------
-        kind : str
-            "disk" or "network"; empty: what the session's destination asks for.
-        workers : int
-            Most threads that move packets at a time; 0: the consumer's default, one.
-        direct : bool
-            Write past the page cache where sub-buffers are large enough.
-        """
-        message = SpawnConsumer(session=self.name, kind=kind, workers=workers, direct=direct)
-        return self._do(message)
-
-    def start(self, consumer: str | None = "") -> list[str]:
-        """Start recording; returns when every application that answers in time records.
-
-        Parameters
-        ----------
-        consumer : str, optional
-            Kind of consumer the registry starts first if the session has none.
-            ``None`` starts none: the buffers fill until somebody attaches. A session in
-            snapshot mode never has one.
-        """
-        warnings = []
-        if consumer is not None:
-            info = self.info()
-            if info.consumer is None and not info.snapshot:
-                warnings = self.spawn_consumer(consumer)
-        return warnings + self._do(StartSession(session=self.name))
-
-    def add_snapshot_output(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        name: str = "",
-        max_size: int = 0,
-        data_url: str = "",
-    ) -> SnapshotOutput:
-        """Say where snapshots of this session go; parameters as those of `snapshot`."""
-        output = _output(path, name, max_size, data_url)
-        return self._outputs(AddSnapshotOutput(session=self.name, output=output))[0]
-
-    def snapshot_outputs(self) -> list[SnapshotOutput]:
-        """Return where snapshots of this session go; at most one."""
-        return self._outputs(ListSnapshotOutputs(session=self.name))
-
-    def del_snapshot_output(self, output: str) -> None:
-        """Remove a snapshot output by its name or id."""
-        self._do(DelSnapshotOutput(session=self.name, output=output))
+    add_snapshot_output = _verb(requests.add_snapshot_output)
+    snapshot_outputs = _verb(requests.snapshot_outputs)
+    del_snapshot_output = _verb(requests.del_snapshot_output)
 
     def snapshot(
         self,
@@ -313,22 +138,12 @@ class Session:
         OSError
             The directory cannot be written; nothing is left of it.
         """
-        from ustconsumer.consumer.observer import Mappings, Observer
-
-        output = _output(path, name, max_size, data_url)
-        request = PrepareSnapshot(session=self.name, output=output, switch=switch)
-        place = self.connection.request(request)
-        if not isinstance(place, SnapshotPlace):
-            raise RemoteProtocolError(f"registry answered {type(place).__name__} to a snapshot")
-        second = Connection.connect(self.connection.welcome.rundir, role="observer")
-        if self._mappings is None:
-            self._mappings = Mappings()
-        with Observer(second, self.name, self._mappings) as observer:
-            if place.url:
-                from ustconsumer.consumer.ship import send_snapshot
-
-                return send_snapshot(observer, place)
-            return observer.snapshot(place.path, place.max_size)
+        place = self.connection.run(
+            requests.prepare_snapshot(
+                self.name, path, name=name, max_size=max_size, switch=switch, data_url=data_url
+            )
+        )
+        return self._copier.copy(place)
 
     async def snapshot_async(
         self,
@@ -354,133 +169,63 @@ class Session:
             data_url=data_url,
         )
 
-    def set_options(
-        self,
-        channel: str = "",
-        *,
-        subbuf_size: int | None = None,
-        num_subbuf: int | None = None,
-        mode: str | None = None,
-        buffers: str | None = None,
-        switch_timer_us: int | None = None,
-        read_timer_us: int | None = None,
-        monitor_timer_us: int | None = None,
-        blocking_timeout_us: int | None = None,
-        tracefile_size: int | None = None,
-        tracefile_count: int | None = None,
-    ) -> list[str]:
-        """Change attributes of a channel (default: of all channels); `None`: as it is.
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> list[str]:
+        """Write what the session is made of to ``NAME.lttng``, in LTTng's format.
 
-        All of them before the session's first start, afterwards the periods of timers only:
-        the rest is fixed in the buffers that programs have.
+        `Registry.load` and ``lttng load`` make it again.
 
         Parameters
         ----------
-        channel : str
-        subbuf_size, num_subbuf, mode, buffers, blocking_timeout_us
-            As in `ChannelOptions`.
-        switch_timer_us, read_timer_us, monitor_timer_us : int, optional
-            Microseconds; 0: no timer. Whether there is a read timer is fixed at the first start.
-        tracefile_size, tracefile_count : int, optional
-            As in `ChannelOptions`.
-
-        Raises
-        ------
-        CommandError
-            One of them cannot change any more: nothing was changed.
-        """
-        asked = {
-            "subbuf_size": subbuf_size,
-            "num_subbuf": num_subbuf,
-            "mode": mode,
-            "buffers": buffers,
-            "switch_timer_us": switch_timer_us,
-            "read_timer_us": read_timer_us,
-            "monitor_timer_us": monitor_timer_us,
-            "blocking_timeout_us": blocking_timeout_us,
-            "tracefile_size": tracefile_size,
-            "tracefile_count": tracefile_count,
-        }
-        options = {name: value for name, value in asked.items() if value is not None}
-        return self._do(SetOptions(session=self.name, channel=channel, options=options))
-
-    def regenerate_metadata(self) -> list[str]:
-        """Say anew in the metadata how the trace's clock relates to the time of day.
-
-        For a clock that was set while the session records.
-
-        Raises
-        ------
-        CommandError
-            The session does not record, is live, or has buffers per process.
-        """
-        return self._do(RegenerateMetadata(session=self.name))
-
-    def regenerate_statedump(self) -> list[str]:
-        """Have every program that is recorded record its state again."""
-        return self._do(RegenerateStatedump(session=self.name))
-
-    def pause(self) -> list[str]:
-        """Record nothing until `start`; buffers, consumer and trace stay as they are.
-
-        Returns when no application is in the middle of an event.
-        """
-        return self._do(PauseSession(session=self.name))
-
-    def stop(self) -> list[str]:
-        """Stop recording; returns when the trace on disk is complete."""
-        return self._do(StopSession(session=self.name))
-
-    def rotate(self, *, wait: bool = True) -> Rotated:
-        """Have what was recorded so far as a trace of its own, in the archives of the output.
-
-        Parameters
-        ----------
-        wait : bool
-            Return when nothing is written to it any more, not as soon as it is under way.
+        directory : path
+            Made if it is not there.
 
         Returns
         -------
-        Rotated
-            With the trace's directory.
+        list of str
+            What LTTng would not understand of it, one line each.
 
         Raises
         ------
         CommandError
-            The session was never started, has no consumer, or nothing was recorded since it was
-            rotated last; ``kind`` "busy": it is being rotated.
+            There is such a file, and ``overwrite`` is not set.
+        OSError
+            It cannot be written.
         """
-        reply = self.connection.request(RotateSession(session=self.name, wait=wait))
-        if not isinstance(reply, Rotated):
-            raise RemoteProtocolError(f"registry answered {type(reply).__name__} to a rotation")
-        return reply
+        from ustconsumer.client.saved import describe
+        from ustconsumer.client.sessionfiles import write_saved
 
-    def enable_rotation(self, *, timer_us: int = 0, size: int = 0) -> list[str]:
-        """Have the session rotated by itself.
+        saved = describe(self)
+        write_saved(saved, os.fspath(directory), overwrite=overwrite)
+        return saved.warnings
 
-        Parameters
-        ----------
-        timer_us : int
-            So often, microseconds; 0: not by time.
-        size : int
-            When a chunk has so many bytes; 0: not by size.
+    @contextlib.contextmanager
+    def recording(self, consumer: str | None = "") -> Iterator[list[str]]:
+        """Record for the time of a block: `start`, and `stop` at its end.
+
+        Yields the registry's warnings; those of the stop are added to them.
         """
-        schedule = RotationSchedule(timer_us=timer_us, size=size)
-        return self._do(EnableRotation(session=self.name, schedule=schedule))
+        warnings = self.start(consumer)
+        try:
+            yield warnings
+        finally:
+            warnings += self.stop()
 
-    def disable_rotation(self, *, timer: bool = False, size: bool = False) -> list[str]:
-        """Have the session rotated by time, or by size, no more."""
-        return self._do(DisableRotation(session=self.name, timer=timer, size=size))
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[list[str]]:
+        """Record nothing for the time of a block: `pause`, and `start` at its end.
 
-    def clear(self) -> list[str]:
-        """Forget what was recorded so far, in buffers and files; archives stay."""
-        return self._do(ClearSession(session=self.name))
+        Yields the registry's warnings; those of the start are added to them.
+        """
+        warnings = self.pause()
+        try:
+            yield warnings
+        finally:
+            warnings += self.start(None)
 
     def destroy(self) -> list[str]:
         """Stop if needed, close the trace, forget the session."""
-        if self._mappings is not None:
-            self._mappings.close()
-        return self._do(DestroySession(session=self.name))
+        self._copier.close()
+        return self.connection.run(requests.destroy(self.name))
 
     def __enter__(self) -> Session:
         return self
@@ -496,30 +241,3 @@ class Session:
         except CommandError as refusal:
             if refusal.kind != "no-such-session":
                 raise
-
-    def _outputs(self, message: Message) -> list[SnapshotOutput]:
-        reply = self.connection.request(message)
-        if not isinstance(reply, SnapshotOutputs):
-            raise RemoteProtocolError(
-                f"registry answered {type(reply).__name__} to {type(message).__name__}"
-            )
-        return reply.outputs
-
-    def _do(self, message: Message) -> list[str]:
-        reply = self.connection.request(message)
-        if not isinstance(reply, Done):
-            raise RemoteProtocolError(
-                f"registry answered {type(reply).__name__} to {type(message).__name__}"
-            )
-        return reply.warnings
-
-
-def _output(
-    path: str | os.PathLike[str] | None, name: str, max_size: int, data_url: str
-) -> SnapshotOutput:
-    place = "" if path is None else os.fspath(path)
-    if path is not None:
-        from ustconsumer.protocol.destinations import is_relay_url  # most requests need it not
-
-        place = place if is_relay_url(place) else os.path.abspath(place)
-    return SnapshotOutput(name=name, path=place, data_url=data_url, max_size=max_size)
