@@ -8,9 +8,11 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import time
 from collections import deque
 from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 from ustconsumer.errors import (
     BrokenResourceError,
@@ -30,14 +32,21 @@ from ustconsumer.protocol.control import (
     encode,
 )
 
+if TYPE_CHECKING:
+    from ustconsumer.client.exchange import Exchange
+
 __all__ = ["Connection", "rundirs"]
+
+T = TypeVar("T")
 
 #: A registry that does not answer a hello in this time is not one.
 _HELLO_SECONDS = 10.0
 #: Above every bound of the registry itself (5 s per application, 10 s for a drain).
 _REQUEST_SECONDS = 60.0
 _START_ONE = "start one with `drtrace create`"
+_ELSEWHERE = "choose another directory with --rundir"
 _CHUNK = 1 << 16
+_UCRED = struct.Struct("iII")
 _CONTROL = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
@@ -103,6 +112,9 @@ class Connection:
     ) -> Connection:
         """Connect to the registry of a run directory, by default the one that serves this user.
 
+        Nothing is said to who runs as neither root nor this user; root, who names the
+        directory, says it to anybody.
+
         Raises
         ------
         BrokenResourceError
@@ -121,7 +133,12 @@ class Connection:
                 # AF_UNIX path too long is an OSError without errno.
                 why = error.strerror or str(error)
                 nobody = error.errno in (errno.ENOENT, errno.ECONNREFUSED)
-                advice = _START_ONE if nobody else "choose another directory with --rundir"
+                advice = _START_ONE if nobody else _ELSEWHERE
+                continue
+            uid = _peer_uid(sock)
+            if os.geteuid() not in (0, uid) and uid:
+                sock.close()
+                why, advice = f"uid {uid} listens there, neither root nor you", _ELSEWHERE
                 continue
             try:
                 return cls(sock, role)
@@ -173,6 +190,28 @@ class Connection:
         reply, fds = self.exchange(message, timeout)
         _close_all(fds)
         return reply
+
+    def run(self, exchange: Exchange[T]) -> T:
+        """Carry out an exchange and return its result.
+
+        Raises
+        ------
+        UstConsumerError
+            As `request`, and what the exchange says of the replies.
+        """
+        try:
+            message = next(exchange)
+            while True:
+                try:
+                    reply = self.request(message)
+                except BaseException as error:
+                    # It may have something to undo, or know better.
+                    message = exchange.throw(error)
+                else:
+                    message = exchange.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def exchange(
         self, message: Message, timeout: float = _REQUEST_SECONDS
@@ -293,6 +332,13 @@ class Connection:
     def _broken(self, error: OSError) -> BrokenResourceError:
         reason = "no progress" if isinstance(error, TimeoutError) else error.strerror or str(error)
         return BrokenResourceError(f"lost the session registry: {reason}")
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    """Return who listens, as the kernel noted it when it began to."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    uid: int = _UCRED.unpack(raw)[1]
+    return uid
 
 
 def _close_all(fds: list[int]) -> None:

@@ -68,7 +68,7 @@ class Session:
     def __init__(self, connection: Connection, name: str) -> None:
         self.connection = connection
         self.name = name
-        self._copier = Copier(connection.welcome.rundir, name)
+        self._copier = Copier(name)
 
     info = _verb(requests.info)
     describe = _verb(requests.describe)
@@ -143,7 +143,7 @@ class Session:
                 self.name, path, name=name, max_size=max_size, switch=switch, data_url=data_url
             )
         )
-        return self._copier.copy(place)
+        return self._copier.copy(self.connection.welcome.rundir, place)
 
     async def snapshot_async(
         self,
