@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import _socket
 import _thread
+import os
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -177,7 +179,8 @@ def open_sockets(path: str) -> tuple[_socket.socket, _socket.socket]:
     Raises
     ------
     OSError
-        Nobody does; BlockingIOError: too many others want to connect.
+        Nobody does; BlockingIOError: too many others want to connect; PermissionError: it
+        is neither root nor this user, who alone may have us map memory and run bytecode.
     """
     command = _open_socket(path)
     try:
@@ -193,10 +196,19 @@ def _open_socket(path: str) -> _socket.socket:
         sock.setblocking(False)
         _name(sock)
         sock.connect(path)
+        _check_peer(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _check_peer(sock: _socket.socket) -> None:
+    # struct ucred: pid, uid, gid.
+    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    uid = int.from_bytes(raw[4:8], sys.byteorder)
+    if uid not in (0, os.geteuid()):
+        raise PermissionError(f"uid {uid} listens there, neither root nor this program's user")
 
 
 def _name(sock: _socket.socket) -> None:
