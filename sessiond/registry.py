@@ -174,7 +174,7 @@ class Session:
         """
         if any(channel.name == name for channel in self.channels):
             raise CommandError(
-                f"session {self.name} has a channel {name} already: choose another name",
+                f"session {self.name} has a channel {name} already",
                 "channel-exists",
             )
         self._check_open("a channel")

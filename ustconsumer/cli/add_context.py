@@ -9,7 +9,7 @@ from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain, add_session
 from ustconsumer.cli.values import names
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -32,20 +32,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--channel", default="", help="default: all channels")
 
 
-def run(arguments: argparse.Namespace, context: Context) -> None:
+def run(arguments: argparse.Namespace, context: Context) -> int | None:
     if arguments.list:
         from ustconsumer.protocol.contexts import CONTEXT_NAMES  # not for --help
 
         context.say("\n".join(CONTEXT_NAMES))
         context.dump(CONTEXT_NAMES)
-        return
+        return None
     if not arguments.contexts:
         raise UsageError("Missing context type: give one with -t, for example -t vpid")
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
-        for line in session.add_context(arguments.contexts, arguments.channel):
+        try:
+            warnings = session.add_context(arguments.contexts, arguments.channel)
+        except UsageError as error:
+            # Statuses of lttng: what is no context at all, and what this session cannot have.
+            context.error(str(error))
+            return 3
+        except CommandError as error:
+            context.error(str(error))
+            return 4
+        for line in warnings:
             context.warn(line)
         where = f"channel {arguments.channel}" if arguments.channel else "all channels"
         for name in arguments.contexts:
             context.say(f"ust context {name} added to {where}")
     context.dump(Done())
+    return None

@@ -9,7 +9,7 @@ from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain, add_session
 from ustconsumer.cli.values import names
-from ustconsumer.errors import UsageError
+from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -36,19 +36,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--channel", default="", help="default: the only channel")
 
 
-def run(arguments: argparse.Namespace, context: Context) -> None:
+def run(arguments: argparse.Namespace, context: Context) -> int | None:
     if arguments.all == bool(arguments.patterns):
         raise UsageError("Missing event name(s): give a pattern, or -a for all events")
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
-        for line in session.disable_event(arguments.patterns or (), arguments.channel):
-            context.warn(line)
-        channel = arguments.channel or session.info().channels[0].name
-        if arguments.all:
-            context.say(f"All ust events of type any are disabled in channel {channel}")
-        for pattern in arguments.patterns or ():
-            context.say(
-                f"ust {pattern} of type any disabled in channel {channel} for session "
-                f"{session.name}"
-            )
+        failed = False
+        for pattern in arguments.patterns or [""]:
+            try:
+                warnings = session.disable_event([pattern] if pattern else [], arguments.channel)
+            except CommandError as error:
+                if error.kind != "no-such-event":
+                    raise
+                # As lttng: the others are disabled all the same.
+                context.error(str(error))
+                failed = True
+                continue
+            for line in warnings:
+                context.warn(line)
+            channel = arguments.channel or session.info().channels[0].name
+            if pattern:
+                where = f"channel {channel} for session {session.name}"
+                context.say(f"ust {pattern} of type any disabled in {where}")
+            else:
+                context.say(f"All ust events of type any are disabled in channel {channel}")
+    if failed:
+        return 1
     context.dump(Done())
+    return None

@@ -16,6 +16,7 @@ from ustconsumer.cli.options import (
     channel_options,
 )
 from ustconsumer.cli.values import names
+from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import Done
 
 __all__ = ["configure", "run"]
@@ -40,7 +41,15 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
             arguments.mode = "overwrite"
         options = channel_options(arguments, warn=partial(context.warn, harmless=True))
         for name in arguments.channels:
-            for line in session.enable_channel(name, options):
+            try:
+                warnings = session.enable_channel(name, options)
+            except CommandError as error:
+                if error.kind != "channel-exists":
+                    raise
+                # As lttng: it is there, whatever it is like, and the others are to be.
+                context.warn(str(error))
+                continue
+            for line in warnings:
                 context.warn(line)
             context.say(f"ust channel {name} enabled for session {session.name}")
     context.dump(Done())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ustconsumer.abi.loglevels import LOGLEVELS
 from ustconsumer.cli.places import shown_places
 from ustconsumer.cli.terminal import folded
 from ustconsumer.protocol.control import (
@@ -180,13 +181,14 @@ def _reasons(streams: Iterable[StreamInfo]) -> list[str]:
 def _event(event: EventInfo) -> str:
     level = ""
     if event.loglevel_type in _LEVEL_RELATIONS:
-        level = f"loglevel {_LEVEL_RELATIONS[event.loglevel_type]} {event.loglevel}, "
-    left_out = f" [excluding {','.join(event.exclusions)}]" if event.exclusions else ""
+        relation, number = _LEVEL_RELATIONS[event.loglevel_type], event.loglevel
+        level = f" (loglevel {relation} TRACE_{LOGLEVELS[number]} ({number}))"
+    left_out = f" [exclusions: {','.join(event.exclusions)}]" if event.exclusions else ""
     # One line, whatever it holds.
     shown = event.filter.translate({ord("\n"): " ", ord("\t"): " "})
     filtered = f" [filter: '{shown}']" if shown else ""
     state = _enabled(event.enabled)
-    return f"{event.pattern} ({level}type: tracepoint) [{state}]{left_out}{filtered}"
+    return f"{event.pattern}{level} (type: tracepoint) [{state}]{left_out}{filtered}"
 
 
 def _enabled(enabled: bool) -> str:

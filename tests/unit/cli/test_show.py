@@ -101,7 +101,7 @@ def test_rules_are_shown_with_what_they_leave_out() -> None:
         EventInfo(pattern="plain", enabled=False),
     ]
     lines = describe_session(session(channels=[made])).splitlines()
-    shown = "(type: tracepoint) [enabled] [excluding a:b,a:c*] [filter: 'n == 1 &&  s == \"x\"']"
+    shown = "(type: tracepoint) [enabled] [exclusions: a:b,a:c*] [filter: 'n == 1 &&  s == \"x\"']"
     assert f"      a:* {shown}" in lines
     assert "      plain (type: tracepoint) [disabled]" in lines
 
