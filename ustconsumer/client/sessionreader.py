@@ -156,6 +156,9 @@ def _tree(raw: bytes) -> _Element:
         parser.Parse(raw, True)
     except expat.ExpatError as error:
         raise UsageError(f"session file, line {error.lineno}: {error}") from None
+    except (LookupError, ValueError) as error:
+        # Of the encoding that its first line declares.
+        raise UsageError(f"session file, line {parser.CurrentLineNumber}: {error}") from None
     return top.children[0]
 
 

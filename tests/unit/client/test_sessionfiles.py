@@ -130,6 +130,8 @@ LAUGHS = b"""<?xml version="1.0"?>
     [
         (b"", "line 1"),
         (b"no xml", "line 1"),
+        (b'<?xml version="1.0" encoding="UUF-8"?><sessions/>', "line 1: unknown encoding: UUF-8"),
+        (b'<?xml version="1.0" encoding="UTF-7"?><sessions/>', "line 1: multi-byte encodings"),
         (LAUGHS, "document types and entities"),
         (b"<a>" * 100, "more than 32 elements"),
         (b"<sessions>" + b" " * (17 << 20) + b"</sessions>", "at most"),
