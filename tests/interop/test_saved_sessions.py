@@ -124,7 +124,7 @@ def test_what_is_loaded_records_the_same(apps: Apps, user: User) -> None:
         side.do("enable-event", "-c", "c", "steps:t?ck*")
         side.do("enable-event", "-c", "c", "steps:tock", "--filter", "seq > 1")
         side.do("enable-event", "-c", "c", "steps:*", "-x", "steps:tock")
-        side.do("add-context", "-t", "procname", "-t", "cpu_id")
+        side.do("add-context", "-t", "procname", "-t", "vuid")
         side.do("track", "--name=steps")
         first = _recorded(side)
         warned = side("save", "s", "-o", str(saved))

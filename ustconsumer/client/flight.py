@@ -288,7 +288,9 @@ class _Listener:
     def wait(self, seconds: float) -> None:
         """Wait until there is something to hear."""
         if self.open and not self._connection.pending:
-            select.select([self._connection], [], [], seconds)
+            poll = select.poll()
+            poll.register(self._connection, select.POLLIN)
+            poll.poll(seconds * 1000)
 
     def heard(self) -> str:
         """Return the pattern of an event that happened since the last call, else nothing."""

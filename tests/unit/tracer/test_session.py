@@ -13,6 +13,7 @@ import pytest
 from helpers.tracing import FakeRegistry, declare, pipe_signals, registry
 
 from ustconsumer.protocol import application
+from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.notify import ChannelRequest, EnumRequest, EventRequest
 from ustconsumer.tracer import contexts
 from ustconsumer.tracer.channel import blocking_allowed
@@ -218,7 +219,7 @@ def test_a_channel_wants_all_its_streams_first(process: Process, daemon: FakeReg
     handle = daemon.do(application.channel(session, blob, daemon.pipe()))
     for command in (
         application.event(handle, "*"),
-        application.context(handle, "vpid"),
+        application.context(handle, parse_context("vpid")),
         application.enable(handle),
     ):
         assert daemon.try_(command)[:2] == NOT_PERMITTED
@@ -254,12 +255,12 @@ def test_no_channel_and_no_context_once_a_session_was_active(
     session, made = daemon.recording()
     daemon.do(application.disable(session))
     assert daemon.try_(application.channel(session, made.blob, daemon.pipe()))[:2] == BUSY
-    assert daemon.try_(application.context(made.handle, "vpid"))[:2] == NOT_PERMITTED
+    assert daemon.try_(application.context(made.handle, parse_context("vpid")))[:2] == NOT_PERMITTED
 
 
 def test_a_context_is_added_once(daemon: FakeRegistry) -> None:
     made = daemon.make_channel(daemon.session(), contexts=("vpid",))
-    assert daemon.try_(application.context(made.handle, "vpid"))[0] == -1026
+    assert daemon.try_(application.context(made.handle, parse_context("vpid")))[0] == -1026
 
 
 def test_channels_of_a_session_have_one_uuid(daemon: FakeRegistry) -> None:
