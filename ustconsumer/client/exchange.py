@@ -11,16 +11,19 @@ loop. To add a verb: an exchange in `ustconsumer.client.sessionrequests` or
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+import functools
+import inspect
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias, TypeVar
 
 from ustconsumer.errors import RemoteProtocolError
 from ustconsumer.protocol.control import Done, Message
 
-__all__ = ["Exchange", "ask", "done"]
+__all__ = ["Exchange", "ask", "done", "shown_as"]
 
 T = TypeVar("T")
 _Reply = TypeVar("_Reply", bound=Message)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 Exchange: TypeAlias = Generator[Message, Message, T]
 
@@ -44,3 +47,28 @@ def ask(message: Message, expected: type[_Reply]) -> Exchange[_Reply]:
 def done(message: Message) -> Exchange[list[str]]:
     """Make one request that has no result; return the registry's warnings, one line each."""
     return (yield from ask(message, Done)).warnings
+
+
+def shown_as(
+    method: _Method, exchange: Callable[..., Exchange[Any]], owner: str, given: int = 0
+) -> _Method:
+    """Have a front-end's method documented as what it carries out.
+
+    Parameters
+    ----------
+    method : callable
+        Returned, changed.
+    owner : str
+        The name of its class.
+    given : int
+        So many of the exchange's first parameters are not the caller's.
+    """
+    functools.update_wrapper(method, exchange, assigned=("__name__", "__doc__"), updated=())
+    method.__qualname__ = f"{owner}.{method.__name__}"
+    signature = inspect.signature(exchange)
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    result = str(signature.return_annotation).removeprefix("Exchange[").removesuffix("]")
+    vars(method)["__signature__"] = signature.replace(
+        parameters=[first, *[*signature.parameters.values()][given:]], return_annotation=result
+    )
+    return method

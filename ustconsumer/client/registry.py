@@ -1,48 +1,48 @@
 # SPDX-License-Identifier: MIT
-"""The registry as its clients see it: sessions, applications, shutdown."""
+"""The registry as its clients see it, over a blocking connection.
+
+Its twin for asyncio is in `ustconsumer.client.aio`; what both say to the registry is in
+`ustconsumer.client.registryrequests`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ustconsumer.client import registryrequests as requests
 from ustconsumer.client.connection import Connection
+from ustconsumer.client.exchange import shown_as
 from ustconsumer.client.session import Session
-from ustconsumer.errors import CommandError, RemoteProtocolError
-from ustconsumer.protocol.control import (
-    AddTrigger,
-    AppInfo,
-    Applications,
-    CreateSession,
-    Destination,
-    Done,
-    EventInfo,
-    ListApplications,
-    ListSessions,
-    ListTriggers,
-    Message,
-    RemoveTrigger,
-    SessionInfo,
-    Sessions,
-    Shutdown,
-    TriggerAction,
-    TriggerInfo,
-    Triggers,
-)
+from ustconsumer.protocol.control import Destination
 
 if TYPE_CHECKING:
+    from ustconsumer.client.exchange import Exchange
     from ustconsumer.client.saved import SavedSession
     from ustconsumer.client.triggers import Notifications
 
 __all__ = ["Registry", "connect"]
 
-_Reply = TypeVar("_Reply", bound=Message)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _verb(exchange: Callable[P, Exchange[T]]) -> Callable[Concatenate[Registry, P], T]:
+    """Make a method that carries out an exchange."""
+
+    def method(registry: Registry, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return registry.connection.run(exchange(*args, **kwargs))
+
+    return shown_as(method, exchange, "Registry")
 
 
 class Registry:
     """A session registry over an open connection.
+
+    Methods raise `CommandError` if it refuses. As a context manager the connection is closed at
+    the end; sessions go on.
 
     Parameters
     ----------
@@ -52,6 +52,15 @@ class Registry:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+
+    sessions = _verb(requests.sessions)
+    applications = _verb(requests.applications)
+
+    add_trigger = _verb(requests.add_trigger)
+    triggers = _verb(requests.triggers)
+    remove_trigger = _verb(requests.remove_trigger)
+
+    shutdown = _verb(requests.shutdown)
 
     def create(
         self,
@@ -83,14 +92,11 @@ class Registry:
         CommandError
             ``kind`` "session-exists" for a taken name.
         """
-        request = CreateSession(
-            name=name,
-            output="" if output == "" else os.path.abspath(output),
-            snapshot=snapshot,
-            shm_path="" if shm_path is None else os.path.abspath(shm_path),
-            destination=destination or Destination(),
+        self.connection.run(
+            requests.create(
+                name, output, snapshot=snapshot, shm_path=shm_path, destination=destination
+            )
         )
-        self.connection.request(request)
         return Session(self.connection, name)
 
     def load(self, saved: SavedSession, *, replace: bool = False) -> Session:
@@ -112,13 +118,8 @@ class Registry:
         """
         from ustconsumer.client.saved import make
 
-        if replace:
-            try:
-                self.session(saved.name).destroy()
-            except CommandError as error:
-                if error.kind != "no-such-session":
-                    raise
-        return make(self, saved)
+        self.connection.run(make(saved, replace=replace))
+        return Session(self.connection, saved.name)
 
     def session(self, name: str) -> Session:
         """Return an existing session.
@@ -131,92 +132,6 @@ class Registry:
         session = Session(self.connection, name)
         session.info()
         return session
-
-    def sessions(self) -> list[SessionInfo]:
-        """Return the sessions this user may see."""
-        return self._ask(ListSessions(), Sessions).sessions
-
-    def applications(self) -> list[AppInfo]:
-        """Return the registered applications, and why one is not traced."""
-        return self._ask(ListApplications(), Applications).applications
-
-    # -- triggers ----------------------------------------------------------------------
-
-    def add_trigger(
-        self,
-        pattern: str,
-        *,
-        name: str = "",
-        actions: Iterable[TriggerAction] = (),
-        captures: Iterable[str] = (),
-        loglevel_type: int = 0,
-        loglevel: int = -1,
-        exclusions: Iterable[str] = (),
-        filter: str | None = None,  # noqa: A002 - lttng's word
-        uid: int | None = None,
-    ) -> TriggerInfo:
-        """Have something done whenever an event matches, in a program that is there or comes.
-
-        Returns when every program that answers in time has it.
-
-        Parameters
-        ----------
-        pattern, loglevel_type, loglevel, exclusions, filter
-            Which events: as in `Session.enable_event`.
-        name : str
-            Default: ``trigger0``, ``trigger1`` ...
-        actions : iterable of TriggerAction
-            What is done, in this order. Default: notify.
-        captures : iterable of str
-            What of the event each notification tells: ``size``, ``ids[3]``, ``$ctx.vpid``.
-        uid : int, optional
-            Whose it is; only root may name somebody else.
-
-        Raises
-        ------
-        CommandError
-            ``kind`` "trigger-exists" for a taken name.
-        UsageError
-            A filter or a capture is none.
-        """
-        from ustconsumer.client.capture import compile_capture
-        from ustconsumer.client.filter import compile_filter
-
-        wanted = list(captures)
-        for text in wanted:
-            compile_capture(text)
-        if filter is not None:
-            compile_filter(filter)
-        event = EventInfo(
-            pattern=pattern,
-            loglevel_type=loglevel_type,
-            loglevel=loglevel,
-            exclusions=list(exclusions),
-            filter=filter or "",
-        )
-        request = AddTrigger(
-            name=name,
-            event=event,
-            captures=wanted,
-            actions=list(actions) or [TriggerAction(kind="notify")],
-            uid=-1 if uid is None else uid,
-        )
-        return self._ask(request, Triggers).triggers[0]
-
-    def triggers(self) -> list[TriggerInfo]:
-        """Return the triggers this user may see."""
-        return self._ask(ListTriggers(), Triggers).triggers
-
-    def remove_trigger(self, name: str, *, uid: int | None = None) -> list[str]:
-        """Remove a trigger; return the registry's warnings.
-
-        Raises
-        ------
-        CommandError
-            ``kind`` "no-such-trigger".
-        """
-        request = RemoveTrigger(name=name, uid=-1 if uid is None else uid)
-        return self._ask(request, Done).warnings
 
     def notifications(self, *names: str, timeout: float | None = None) -> Notifications:
         """Return notifications of triggers with a "notify" action, from now on.
@@ -240,10 +155,6 @@ class Registry:
         connection = Connection.connect(self.connection.welcome.rundir)
         return Notifications(connection, names, timeout)
 
-    def shutdown(self) -> None:
-        """End the registry: it drains, closes its traces and exits."""
-        self.connection.request(Shutdown())
-
     def close(self) -> None:
         """Close the connection; sessions go on."""
         self.connection.close()
@@ -258,14 +169,6 @@ class Registry:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _ask(self, message: Message, expected: type[_Reply]) -> _Reply:
-        reply = self.connection.request(message)
-        if not isinstance(reply, expected):
-            raise RemoteProtocolError(
-                f"registry answered {type(reply).__name__} to {type(message).__name__}"
-            )
-        return reply
 
 
 def connect(

@@ -45,27 +45,7 @@ def create(
     shm_path: str | os.PathLike[str] | None = None,
     destination: Destination | None = None,
 ) -> Exchange[None]:
-    """Create a recording session that writes below ``output``.
-
-    Parameters
-    ----------
-    name : str
-        May not contain ``/``.
-    output : path
-        Made absolute; created by the consumer when there is something to write. Empty: none,
-        where there is a relay to send to, or snapshots that name their directories.
-    snapshot : bool
-        Write nothing until `Session.snapshot`; channels overwrite by default.
-    shm_path : path, optional
-        Keep the buffers in files below this directory: what is in them outlives a crash.
-    destination : Destination, optional
-        A relay to send to, and the form of what is written.
-
-    Raises
-    ------
-    CommandError
-        ``kind`` "session-exists" for a taken name.
-    """
+    """Create a recording session, see `Registry.create`."""
     request = CreateSession(
         name=name,
         output="" if output == "" else os.path.abspath(output),

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""A recording session without its registry: what can be saved of it, and made again."""
+"""A recording session without its registry: what can be saved of it, and made again.
+
+How it is asked for and made is the same for both front-ends, see `ustconsumer.client.exchange`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ustconsumer.client import registryrequests as registry
+from ustconsumer.client import sessionrequests as session
+from ustconsumer.client.exchange import Exchange
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import (
     ChannelInfo,
@@ -13,10 +18,6 @@ from ustconsumer.protocol.control import (
     RotationSchedule,
     SnapshotOutput,
 )
-
-if TYPE_CHECKING:
-    from ustconsumer.client.registry import Registry
-    from ustconsumer.client.session import Session
 
 __all__ = ["SavedSession", "describe", "make"]
 
@@ -47,9 +48,9 @@ class SavedSession:
     warnings: list[str] = field(default_factory=list)
 
 
-def describe(session: Session) -> SavedSession:
-    """Return what a session of a registry is made of."""
-    info = session.info()
+def describe(name: str) -> Exchange[SavedSession]:
+    """Return what a session of the registry is made of."""
+    info = yield from session.info(name)
     return SavedSession(
         name=info.name,
         output=info.output,
@@ -60,22 +61,19 @@ def describe(session: Session) -> SavedSession:
         rotation=info.rotation,
         trackers=info.trackers,
         channels=info.channels,
-        outputs=session.snapshot_outputs(),
+        outputs=(yield from session.snapshot_outputs(name)),
     )
 
 
-def make(registry: Registry, saved: SavedSession) -> Session:
-    """Make a session that was saved; it is started if it was.
-
-    What a rule or a tracker cannot be any more is noted in its ``warnings``.
-
-    Raises
-    ------
-    CommandError
-        There is one of that name, or the registry refuses what it is made of: nothing is left
-        of it.
-    """
-    session = registry.create(
+def make(saved: SavedSession, *, replace: bool = False) -> Exchange[None]:
+    """Make a session that was saved, see `Registry.load`."""
+    if replace:
+        try:
+            yield from session.destroy(saved.name)
+        except CommandError as error:
+            if error.kind != "no-such-session":
+                raise
+    yield from registry.create(
         saved.name,
         saved.output,
         snapshot=saved.snapshot,
@@ -83,22 +81,23 @@ def make(registry: Registry, saved: SavedSession) -> Session:
         destination=saved.destination,
     )
     try:
-        _equip(session, saved)
+        yield from _equip(saved)
     except BaseException:
-        session.destroy()
+        yield from session.destroy(saved.name)
         raise
     if saved.started:
-        saved.warnings += session.start()
-    return session
+        saved.warnings += yield from session.start(saved.name)
 
 
-def _equip(session: Session, saved: SavedSession) -> None:
+def _equip(saved: SavedSession) -> Exchange[None]:
+    name = saved.name
     for channel in saved.channels:
-        session.enable_channel(channel.name, channel.options)
+        yield from session.enable_channel(name, channel.name, channel.options)
         if channel.contexts:
-            session.add_context(channel.contexts, channel.name)
+            yield from session.add_context(name, channel.contexts, channel.name)
         for event in channel.events:
-            session.enable_event(
+            yield from session.enable_event(
+                name,
                 event.pattern,
                 channel.name,
                 loglevel_type=event.loglevel_type,
@@ -108,25 +107,31 @@ def _equip(session: Session, saved: SavedSession) -> None:
             )
         for event in channel.events:
             if not event.enabled:
-                _disable(session, channel, event.pattern, saved)
+                yield from _disable(saved, channel, event.pattern)
         if not channel.enabled:
-            session.disable_channel(channel.name)
+            yield from session.disable_channel(name, channel.name)
     for attribute, values in saved.trackers.items():
-        session.untrack(attribute)
+        yield from session.untrack(name, attribute)
         for value in values:
             try:
-                session.track(attribute, value)
+                yield from session.track(name, attribute, value)
             except (CommandError, UsageError) as error:
                 saved.warnings.append(str(error))
     for output in saved.outputs:
-        session.add_snapshot_output(
-            output.path, name=output.name, max_size=output.max_size, data_url=output.data_url
+        yield from session.add_snapshot_output(
+            name,
+            output.path,
+            name=output.name,
+            max_size=output.max_size,
+            data_url=output.data_url,
         )
     if saved.rotation != RotationSchedule():
-        session.enable_rotation(timer_us=saved.rotation.timer_us, size=saved.rotation.size)
+        yield from session.enable_rotation(
+            name, timer_us=saved.rotation.timer_us, size=saved.rotation.size
+        )
 
 
-def _disable(session: Session, channel: ChannelInfo, pattern: str, saved: SavedSession) -> None:
+def _disable(saved: SavedSession, channel: ChannelInfo, pattern: str) -> Exchange[None]:
     """Disable a rule; of rules with one pattern all are, or none."""
     if any(event.enabled for event in channel.events if event.pattern == pattern):
         saved.warnings.append(
@@ -134,4 +139,4 @@ def _disable(session: Session, channel: ChannelInfo, pattern: str, saved: SavedS
             "pattern is"
         )
         return
-    session.disable_event([pattern], channel.name)
+    yield from session.disable_event(saved.name, [pattern], channel.name)

@@ -8,7 +8,6 @@ Its twin for asyncio is in `ustconsumer.client.aio`; what both say to the regist
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from ustconsumer.client import sessionrequests as requests
 from ustconsumer.client.connection import Connection
 from ustconsumer.client.copier import Copier
+from ustconsumer.client.exchange import shown_as
 from ustconsumer.errors import CommandError
 
 if TYPE_CHECKING:
@@ -34,11 +34,10 @@ def _verb(
 ) -> Callable[Concatenate[Session, P], T]:
     """Make a method that carries out an exchange about the session."""
 
-    @functools.wraps(exchange)
     def method(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return session.connection.run(exchange(session.name, *args, **kwargs))
 
-    return method
+    return shown_as(method, exchange, "Session", given=1)
 
 
 class Session:
@@ -194,7 +193,7 @@ class Session:
         from ustconsumer.client.saved import describe
         from ustconsumer.client.sessionfiles import write_saved
 
-        saved = describe(self)
+        saved = self.connection.run(describe(self.name))
         write_saved(saved, os.fspath(directory), overwrite=overwrite)
         return saved.warnings
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ustconsumer.client import connection as module
-from ustconsumer.client.connection import Connection, rundirs
+from ustconsumer.client import search as module
+from ustconsumer.client.connection import Connection
+from ustconsumer.client.search import rundirs
 from ustconsumer.errors import (
     BrokenResourceError,
     ClosedResourceError,
