@@ -120,7 +120,9 @@ def test_unknown_session_and_names(user_rundir: Rundir) -> None:
         # A warning, as with lttng.
         stopped = drtrace("stop")
         assert (stopped.returncode, "already stopped" in stopped.stderr) == (4, True)
-        refused(drtrace("add-context", "-t", "perf:cpu"), 1, "unknown context")
+        # Statuses as of lttng.
+        refused(drtrace("add-context", "-t", "perf:cpu"), 3, "perf:thread:COUNTER")
+        refused(drtrace("add-context", "-t", "nonsense"), 3, "unknown context 'nonsense'")
     finally:
         destroyed = drtrace("destroy", "-a")
         assert (destroyed.returncode, destroyed.stderr) == (0, "")

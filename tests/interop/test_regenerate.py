@@ -57,7 +57,10 @@ def test_lttng_writes_metadata_anew(apps: Apps) -> None:
         lttng("enable-event", "--userspace", "flood:*")
         lttng("start")
         assert lttng.rundir.run([apps.flood, "100"]).returncode == 0
-        until(lambda: any(map(text_of, output.rglob("metadata"))), "metadata")
+        # All of it: what comes later LTTng would write behind what was spoilt.
+        until(lambda: b"flood:tick" in b"".join(map(text_of, output.rglob("metadata"))), "metadata")
+        lttng("stop")
+        lttng("start")
         spoilt(output, lambda: lttng("regenerate", "metadata"))
         assert lttng.rundir.run([apps.flood, "10"]).returncode == 0
         lttng("destroy")

@@ -214,8 +214,19 @@ def untrack(session: str, attribute: str, value: str | int = "") -> Exchange[lis
 
 
 def add_context(session: str, contexts: Iterable[str], channel: str = "") -> Exchange[list[str]]:
-    """Record context fields with every event of a channel (default: of all channels)."""
-    message = AddContext(session=session, channel=channel, contexts=list(contexts))
+    """Record context fields with every event of a channel (default: of all channels).
+
+    Raises
+    ------
+    UsageError
+        There is no such context.
+    """
+    from ustconsumer.protocol.contexts import parse_context
+
+    wanted = list(contexts)
+    for name in wanted:
+        parse_context(name)
+    message = AddContext(session=session, channel=channel, contexts=wanted)
     return (yield from done(message))
 
 
