@@ -7,6 +7,7 @@ import argparse
 import os
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from ustconsumer.consumer.spool import Spool
 from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import Attached
 from ustconsumer.protocol.destinations import relay_of
+from ustconsumer.protocol.relay import CreateChunk
 from ustconsumer.protocol.relayurl import parse_url
 from ustconsumer.relay.wire import Credentials
 
@@ -70,9 +72,24 @@ def _sink(to: str | None, attached: Attached, report: Callable[[str], None]) -> 
     keeper = _spool(attached) if wanted.spool else None
     relay = parse_url(to) if to else relay_of(wanted)
     if to or not attached.output:
-        return NetworkSink(relay, identity, credentials, report=report, keeper=keeper)
+        return NetworkSink(
+            relay,
+            identity,
+            credentials,
+            report=report,
+            keeper=keeper,
+            chunk=CreateChunk(attached.chunk_number, attached.chunk_began or int(time.time())),
+            following=_following(attached),
+        )
     files = ZstdSink(attached.output, wanted.zstd) if wanted.zstd else DiskSink(attached.output)
     return BothSink(files, relay, identity, credentials, report=report, keeper=keeper)
+
+
+def _following(attached: Attached) -> CreateChunk | None:
+    """Return the chunk that a consumer before us was told to begin."""
+    if not attached.following:
+        return None
+    return CreateChunk(attached.chunk_number + 1, attached.following_began)
 
 
 def _spool(attached: Attached) -> Spool:

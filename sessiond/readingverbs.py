@@ -89,7 +89,10 @@ class ReadingVerbs:
             created=int(session.created.timestamp()),
             turn=recording.turns,
             chunk=recording.rotations.chunk.directory,
+            chunk_number=recording.rotations.chunk.number,
+            chunk_began=int(recording.rotations.chunk.began.timestamp()),
             following=following.directory if following else "",
+            following_began=int(following.began.timestamp()) if following else 0,
         )
         # Who reads the pipe takes the consumer's wake-ups: it is not for observers.
         client.send(attached, (recording.pipe.read_end,) if request.consume else ())

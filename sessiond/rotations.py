@@ -96,6 +96,8 @@ class Rotations:
         self.archived = 0
         self.schedule = RotationSchedule()
         self.problems: list[str] = []
+        #: at a relay, of the chunk that was archived last
+        self._place = ""
         self._task: asyncio.Task[str] | None = None
         self._scheduler: asyncio.Task[None] | None = None
         #: nothing was recorded since the last rotation
@@ -124,7 +126,7 @@ class Rotations:
         self._idle = session.state == "inactive"
         self._consumed = self._position()
         self._task = asyncio.ensure_future(self._carry_out(self.under_way, archive))
-        path = os.path.join(session.output, archive)
+        path = self._path(archive)
         if not wait:
             return path, False
         done, _ = await asyncio.wait([self._task], timeout=_WAIT_SECONDS)
@@ -132,7 +134,7 @@ class Rotations:
             return path, False
         if problem := self._task.result():
             raise CommandError(problem)
-        return path, True
+        return self._place or path, True
 
     async def archive_last(self) -> list[str]:
         """Move the last chunk to the others, at the end of a session that was rotated."""
@@ -161,17 +163,29 @@ class Rotations:
         """
         if self._task is not None:
             await asyncio.wait([self._task], timeout=_WAIT_SECONDS)
-        lease = self._readers.lease
+        session, lease = self._session, self._readers.lease
+        self._check_relay()
         if lease is not None:
-            problem = await lease.ask(lambda token: Clear(token=token), _ANSWER_SECONDS)
+            # As LTTng counts: what was cleared was a chunk.
+            following = Chunk(self.chunk.number + 1, _now(), self.chunk.directory)
+            if session.destination.url:
+                problem = await lease.ask(
+                    lambda token: _message(token, following, "", delete=True), _ANSWER_SECONDS
+                )
+            else:
+                problem = await lease.ask(lambda token: Clear(token=token), _ANSWER_SECONDS)
             if problem is None:
                 raise CommandError(f"the consumer (pid {lease.peer.pid}) does not answer")
             if problem:
                 raise CommandError(problem)
-            # As LTTng counts: what was cleared was a chunk.
-            self.chunk = Chunk(self.chunk.number + 1, _now(), self.chunk.directory)
+            self.chunk = following
             self._consumed = self._position()
             return
+        if session.destination.url and session.started:
+            raise CommandError(
+                f"session {session.name} has no consumer, which clears what the relay has: start "
+                "one (`drtrace consume`)"
+            )
         for trace in tuple(self._readers.traces.values()):
             if not trace.closed:
                 with trace.kept():
@@ -192,6 +206,7 @@ class Rotations:
         CommandError
             There is one of the kind.
         """
+        self._check_chunks()
         now = self.schedule
         for kind, there, asked in (
             ("periodic rotation schedule is", now.timer_us, wanted.timer_us),
@@ -285,12 +300,7 @@ class Rotations:
         session = self._session
         if not session.started:
             raise CommandError(f"session {session.name} was never started: nothing to rotate")
-        if session.snapshot:
-            raise CommandError(f"session {session.name} is in snapshot mode: it has no chunks")
-        if session.destination.url:
-            raise CommandError(
-                f"session {session.name} is sent to a relay: rotations there are not done yet"
-            )
+        self._check_chunks()
         if self.under_way is not None:
             raise CommandError(f"session {session.name} is being rotated: wait for that", "busy")
         if self._idle:
@@ -301,6 +311,30 @@ class Rotations:
                 "(`drtrace consume`)"
             )
 
+    def _check_chunks(self) -> None:
+        if self._session.snapshot:
+            raise CommandError(
+                f"session {self._session.name} is in snapshot mode: it has no chunks of its own"
+            )
+        self._check_relay()
+
+    def _check_relay(self) -> None:
+        session = self._session
+        if session.destination.live_us:
+            raise CommandError(
+                f"session {session.name} is live: its viewers read one chunk, which cannot be "
+                "rotated or cleared"
+            )
+        if session.destination.url and session.output:
+            raise CommandError(
+                f"session {session.name} is sent to a relay and written to files: only sessions "
+                "with one of them can be rotated or cleared"
+            )
+
+    def _path(self, archive: str) -> str:
+        """Return where an archive will be; empty while only a relay knows."""
+        return "" if self._session.destination.url else os.path.join(self._session.output, archive)
+
     async def _carry_out(self, following: Chunk, archive: str) -> str:
         """Have the consumer rotate, or the one after it; return what was wrong."""
         problem = None
@@ -309,15 +343,27 @@ class Rotations:
             lease = self._readers.lease
             if lease is not None:
                 problem = await lease.ask(
-                    lambda token: Rotate(
-                        token=token, following=following.directory, archive=archive
-                    ),
-                    _ANSWER_SECONDS,
+                    lambda token: _message(token, following, archive), _ANSWER_SECONDS
                 )
-        self.chunk, self.under_way = following, None
+                self._place = lease.place
+        self.under_way = None
+        # Files go on in the next one whether or not the old one could be moved.
+        if not (problem and self._session.destination.url):
+            self.chunk = following
         if not problem:
             self.archived += 1
         return problem
+
+
+def _message(token: int, following: Chunk, archive: str, *, delete: bool = False) -> Rotate:
+    return Rotate(
+        token=token,
+        following=following.directory,
+        archive=archive,
+        number=following.number,
+        began=int(following.began.timestamp()),
+        delete=delete,
+    )
 
 
 def _now() -> datetime.datetime:

@@ -7,7 +7,7 @@ from sessiond.clients import Client, Handler
 from sessiond.host import Host, Sessions
 from sessiond.registry import Session
 from sessiond.requests import typed
-from ustconsumer.errors import CommandError, UsageError
+from ustconsumer.errors import UsageError
 from ustconsumer.protocol.control import (
     ClearSession,
     DisableRotation,
@@ -50,7 +50,8 @@ class RotationVerbs:
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             rotations = self._host.recording(session).rotations
             path, complete = await rotations.rotate(request.wait)
-            return Rotated(path=path, complete=complete)
+            at_relay = bool(session.destination.url)
+            return Rotated(path=path, at_relay=at_relay, complete=complete)
 
     async def enable(self, client: Client, request: EnableRotation) -> Message:
         schedule = request.schedule
@@ -59,11 +60,6 @@ class RotationVerbs:
         if not (schedule.timer_us or schedule.size):
             raise UsageError("say when: a period or a size")
         async with self._sessions.changing(client.peer.uid, request.session) as session:
-            if session.snapshot or session.destination.url:
-                raise CommandError(
-                    f"session {session.name} has no chunks of its own: it is in snapshot mode, or "
-                    "sent to a relay"
-                )
             uid = client.peer.uid
             self._host.recording(session).rotations.enable(
                 schedule, lambda: self._rotate(uid, session)
@@ -80,10 +76,6 @@ class RotationVerbs:
 
     async def clear(self, client: Client, request: ClearSession) -> Message:
         async with self._sessions.changing(client.peer.uid, request.session) as session:
-            if session.destination.url:
-                raise CommandError(
-                    f"session {session.name} is sent to a relay: clearing it there is not done yet"
-                )
             await self._host.recording(session).clear()
             return Done()
 

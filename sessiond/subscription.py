@@ -59,6 +59,8 @@ class Subscription:
         self.kind = kind
         self.consume = consume
         self.stats = ConsumerStats()
+        #: where a relay has the chunk that the last rotation ended
+        self.place = ""
         #: Streams it could not take, one line each.
         self._refusals: list[str] = []
         self._push = push
@@ -175,6 +177,7 @@ class Subscription:
     def drained(self, message: Drained) -> None:
         """Take the answer to `Drain` and its like."""
         self.stats = message.stats
+        self.place = message.place
         answered = self._drains.get(message.token)
         if answered is not None and not answered.done():
             answered.set_result(message.problem)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,41 +14,23 @@ from pathlib import Path
 import pytest
 from helpers.apps import Apps
 from helpers.babeltrace import babeltrace2_text
+from helpers.chunks import babeltrace2_lines, chunks, consumer_pid, without_dates
 from helpers.registry import running_registry, until
 from helpers.rundir import Rundir
-from helpers.sides import Side, events_of, lttng_side, our_side
+from helpers.sides import Side, lttng_side, our_side
 from helpers.users import User
 
-from ustconsumer.client.session import Session
 from ustconsumer.client.unpack import unpack
 from ustconsumer.protocol.control import ChannelOptions, Destination
 
 pytestmark = pytest.mark.peers("gcc", "lttng", "lttng-sessiond", "lttng-ust-headers", "babeltrace2")
 
-_DATE = re.compile(r"\d{8}-\d{6}|\d{8}T\d{6}[+-]\d{4}")
-_PID = re.compile(r"steps-\d+-")
 CHANNEL = ("enable-channel", "-u", "c", "--subbuf-size=4096", "--num-subbuf=4")
-
-
-def babeltrace2_lines(output: Path) -> list[str]:
-    """Return the events of a large trace, as babeltrace2 prints them."""
-    result = subprocess.run(["babeltrace2", output], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
-
-
-def chunks(output: Path) -> dict[str, list[str]]:
-    """Return the events of every chunk, by its directory without dates."""
-    found = {}
-    for directory in sorted({path.parent for path in output.rglob("metadata*")}):
-        name = _PID.sub("steps-PID-", _DATE.sub("DATE", str(directory.relative_to(output))))
-        found[name] = events_of(directory)
-    return found
 
 
 def files(output: Path) -> list[str]:
     names = (str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    return sorted(_PID.sub("steps-PID-", _DATE.sub("DATE", name)) for name in names)
+    return sorted(map(without_dates, names))
 
 
 def per_user(side: Side) -> None:
@@ -253,12 +234,6 @@ def test_nothing_is_lost_between_chunks(rundir: Rundir, apps: Apps, zstd: int) -
     plain = [Path(unpack(each).path) if zstd else each for each in directories]
     alone = [len(babeltrace2_lines(each)) for each in plain]
     assert sum(alone) + lost == 800_000
-
-
-def consumer_pid(session: Session) -> int:
-    """Return its pid, 0 if there is none."""
-    consumer = session.info().consumer
-    return consumer.pid if consumer else 0
 
 
 @pytest.mark.repeat(ci=3, soak=100)

@@ -26,11 +26,15 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
         rotated = session.rotate(wait=not arguments.no_wait)
-        if rotated.complete:
-            context.say(
-                f"Session {session.name} successfully rotated\n"
-                f"Output files of session {session.name} rotated to {rotated.path}"
+        where = f"Output files of session {session.name} rotated to {rotated.path}"
+        if rotated.at_relay:
+            where = (
+                f"Trace chunk archive for session {session.name} is now readable on the relay: "
+                f"{rotated.path}"
             )
+        if rotated.complete:
+            context.say(f"Session {session.name} successfully rotated\n{where}")
         else:
-            context.say(f"Rotation of session {session.name} under way, to {rotated.path}")
+            to = "" if rotated.at_relay else f", to {rotated.path}"
+            context.say(f"Rotation of session {session.name} under way{to}")
     context.dump(rotated)

@@ -205,8 +205,8 @@ class Consumer:
         os.close(self._stop_read)
         os.close(self._stop_write)
 
-    def _done(self, token: int, problem: str) -> None:
-        self._subscription.done(token, self.stats(), problem)
+    def _done(self, token: int, problem: str, place: str) -> None:
+        self._subscription.done(token, self.stats(), problem, place)
 
     def _problem(self, line: str) -> None:
         self._problems.append(line)

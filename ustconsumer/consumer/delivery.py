@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
-from ustconsumer.consumer.flow import Flow, Outgoing, TraceText, Traffic
+from ustconsumer.consumer.flow import Flow, Outgoing
 from ustconsumer.consumer.relaylink import RelayLink
+from ustconsumer.consumer.traffic import TraceText, Traffic
 from ustconsumer.ctf.packets import MetadataPacketWriter
 from ustconsumer.errors import BrokenResourceError
-from ustconsumer.protocol.relay import METADATA, NO_SEQUENCE, Index
+from ustconsumer.protocol.relay import METADATA, NO_SEQUENCE, CloseCommand, Index
 
 __all__ = ["Delivery"]
 
@@ -48,6 +49,11 @@ class _Announced:
     restarts: int = 0
     #: time until which viewers know of it
     end: int = 1
+
+    @property
+    def last(self) -> int:
+        """Number, in its transmission, of the last packet that was sent."""
+        return self.sent - 1 if self.sent else NO_SEQUENCE
 
 
 class Delivery:
@@ -112,11 +118,13 @@ class Delivery:
         while True:
             self._event.clear()
             more = await self._send()
+            await self._change_chunk()
             await self._close_ended()
             with self._traffic.lock:
                 over = self._traffic.ending and not self._traffic.texts
+                last = self._traffic.last_chunk
             if over:
-                await self._link.close_chunk()
+                await (self._link.close_chunk(*last) if last else self._link.close_chunk())
                 await self._link.flush()
                 with self._traffic.lock:
                     self._traffic.finished = True
@@ -142,7 +150,14 @@ class Delivery:
             traffic.load(_TURN)
             until = self._until()
             work = [
-                (flow, [each for each in islice(flow.waiting, _TURN) if each.end <= until])
+                (
+                    flow,
+                    [
+                        each
+                        for each in islice(flow.waiting, _TURN)
+                        if each.end <= until and traffic.may_send(flow, each)
+                    ],
+                )
                 for flow in traffic.flows
                 if flow.waiting
             ]
@@ -162,7 +177,9 @@ class Delivery:
         with traffic.lock:
             traffic.load(_TURN)
             return not self._period and any(
-                flow.waiting for flow in traffic.flows if flow in self._streams
+                flow.waiting and traffic.may_send(flow, flow.waiting[0])
+                for flow in traffic.flows
+                if flow in self._streams
             )
 
     async def _announce(self, text: TraceText) -> None:
@@ -294,7 +311,7 @@ class Delivery:
                     if not missing:
                         traffic.arrived(flow.arrived(count))
                 # Traces may be complete, or there is room for what is kept.
-                more = traffic.keeper is not None or traffic.has_ended
+                more = traffic.keeper is not None or traffic.has_ended or traffic.change is not None
             if not all(pending):
                 delay, early = _ASK, _EARLY
                 if more:
@@ -319,6 +336,42 @@ class Delivery:
         del self._complete[text.trace.id]
         return False
 
+    async def _change_chunk(self) -> None:
+        """Go on in the next trace chunk, once all of this one has arrived.
+
+        The streams are closed and made again: of a chunk without any LTTng's relay, too, lets
+        go at once, whatever is in them.
+        """
+        link = self._link
+        with self._traffic.lock:
+            change = self._traffic.change
+            if change is None or not change.is_due:
+                return
+            change.begun = True
+        old, place = link.chunk, ""
+        if old is None:
+            problem = f"relay {link.url}: it has no trace chunks, which LTTng's has from 2.11 on"
+        elif change.delete and not link.clears:
+            problem = f"relay {link.url}: it does not let sessions be cleared"
+        else:
+            await self._close_all()
+            await link.change_chunk(
+                change.chunk,
+                change.closed,
+                CloseCommand.DELETE if change.delete else CloseCommand.MOVE_TO_COMPLETED,
+            )
+            problem, place = "", link.archive_of(old, change.closed)
+        with self._traffic.lock:
+            self._traffic.end_change(change, problem, place)
+
+    async def _close_all(self) -> None:
+        texts, self._texts = self._texts, {}
+        streams, self._streams = self._streams, {}
+        for each in texts.values():
+            await self._link.close_stream(each.handle, NO_SEQUENCE)
+        for each in streams.values():
+            await self._link.close_stream(each.handle, each.last)
+
     async def _close_ended(self) -> None:
         """Close the traces that ended and have arrived: metadata, then streams, as LTTng does."""
         with self._traffic.lock:
@@ -341,7 +394,6 @@ class Delivery:
             for flow in flows:
                 known = self._streams.pop(flow, None)
                 if known is not None:
-                    last = known.sent - 1 if known.sent else NO_SEQUENCE
-                    await self._link.close_stream(known.handle, last)
+                    await self._link.close_stream(known.handle, known.last)
             with self._traffic.lock:
                 self._traffic.forget(text)

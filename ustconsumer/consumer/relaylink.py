@@ -14,7 +14,14 @@ from typing import NamedTuple
 
 from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
 from ustconsumer.protocol import relay
-from ustconsumer.protocol.relay import AddStream, Command, Index, Status
+from ustconsumer.protocol.relay import (
+    AddStream,
+    CloseCommand,
+    Command,
+    CreateChunk,
+    Index,
+    Status,
+)
 from ustconsumer.protocol.relayurl import RelayUrl
 from ustconsumer.relay.dial import dial
 from ustconsumer.relay.wire import Credentials, Wire
@@ -41,6 +48,8 @@ _CREATED = struct.Struct(">QI")
 _CREATED_PATH = struct.Struct(">QII")
 _TWO = struct.Struct(">QQ")
 _CLOSED = struct.Struct(">II")
+_ONE = struct.Struct(">Q")
+_EXISTS = struct.Struct(">I?")
 
 
 class Identity(NamedTuple):
@@ -98,6 +107,10 @@ class RelayLink:
         Directory of the session below the relay's, where it is said.
     created : int
         When the session was created, as the relay was told.
+    chunk : CreateChunk or None
+        The trace chunk that is written; none with relays before LTTng 2.11.
+    clears : bool
+        The relay deletes chunks.
     """
 
     def __init__(self, url: RelayUrl, control: Wire) -> None:
@@ -109,20 +122,30 @@ class RelayLink:
         self._control = control
         self._data: Wire | None = None
         self._directory = ""
-        self._chunk: int | None = None
+        self.chunk: CreateChunk | None = None
+        self.clears = False
         self._expected: deque[_Expected] = deque()
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, url: RelayUrl, credentials: Credentials, identity: Identity, chunk_name: str = ""
+        cls,
+        url: RelayUrl,
+        credentials: Credentials,
+        identity: Identity,
+        chunk: CreateChunk | None = None,
+        following: CreateChunk | None = None,
     ) -> RelayLink:
         """Connect, agree on a version, create or find the session.
 
         Parameters
         ----------
-        chunk_name : str
-            Sub-directory of the session: of a snapshot.
+        chunk : CreateChunk, optional
+            To be written; one with a name is a sub-directory of the session, of a snapshot.
+            Default: the first.
+        following : CreateChunk, optional
+            The one that follows: it is written if an earlier connection had it begun, or could
+            not leave anything in the one before.
 
         Raises
         ------
@@ -156,11 +179,8 @@ class RelayLink:
                 ) from None
             link._data = await connect(url.data_host or url.host, url.data_port)
             if link.minor >= _CHUNKS:
-                link._chunk = 0
-                chunk = relay.CreateChunk(0, int(time.time()), chunk_name)
-                await asyncio.wait_for(
-                    link._checked(relay.create_chunk(chunk), "a trace chunk"), _PATIENCE
-                )
+                first = CreateChunk(0, int(time.time()))
+                await asyncio.wait_for(link._begin_chunk(chunk or first, following), _PATIENCE)
         except TimeoutError:
             await link.abort()
             raise BrokenResourceError(
@@ -187,7 +207,7 @@ class RelayLink:
         stream = AddStream(
             name=name,
             path=path if self.minor >= _CHUNKS else f"{self._directory}/{path}",
-            chunk=self._chunk or 0,
+            chunk=0 if self.chunk is None else self.chunk.id,
             uuid=uuid if self.resumable else b"",
             tracefile_size=size,
             tracefile_count=count,
@@ -241,17 +261,51 @@ class RelayLink:
         payload = _TWO.pack(handle, last)
         await self._checked(relay.request(Command.CLOSE_STREAM, payload), "the end of a stream")
 
-    async def close_chunk(self) -> None:
-        """Close the trace chunk: where it is, for good."""
-        if self._chunk is None:
-            return
-        chunk = relay.CloseChunk(self._chunk, int(time.time()))
-        self._chunk = None
+    async def change_chunk(
+        self, following: CreateChunk, closed: int, command: CloseCommand
+    ) -> None:
+        """Begin another chunk and close the one before, of which no stream is open."""
+        old = self.chunk
+        assert old is not None
+        await self._checked(relay.create_chunk(following), "a trace chunk")
+        await self._close_chunk(relay.CloseChunk(old.id, closed, command))
+        # Not before: another connection would never close the old one.
+        self.chunk = following
 
+    def archive_of(self, chunk: CreateChunk, closed: int) -> str:
+        """Return where a chunk is when it is complete, as relays name it in our time zone."""
+        return f"{self.path}/archives/{_stamp(chunk.created)}-{_stamp(closed)}-{chunk.id}"
+
+    async def close_chunk(self, closed: int = 0, command: CloseCommand | None = None) -> None:
+        """Close the trace chunk, by default where it is, for good."""
+        chunk, self.chunk = self.chunk, None
+        if chunk is not None:
+            wanted = relay.CloseChunk(chunk.id, closed or int(time.time()), command)
+            path = await self._close_chunk(wanted)
+            if command is None:
+                self.path = path or self.path
+
+    async def _close_chunk(self, chunk: relay.CloseChunk) -> str:
+        """Return where the relay says that it is."""
         raw = await self._call(relay.close_chunk(chunk), self._with_path(_CLOSED))
         status, _ = _CLOSED.unpack_from(raw)
-        if status == Status.OK:
-            self.path = raw[_CLOSED.size :].rstrip(b"\0").decode(errors="replace")
+        if status != Status.OK:
+            return ""
+        return raw[_CLOSED.size :].rstrip(b"\0").decode(errors="replace")
+
+    async def _begin_chunk(self, chunk: CreateChunk, following: CreateChunk | None) -> None:
+        if following is not None and (
+            not self.resumable
+            or (await self._has_chunk(following) and not await self._has_chunk(chunk))
+        ):
+            chunk = following
+        await self._checked(relay.create_chunk(chunk), "a trace chunk")
+        self.chunk = chunk
+
+    async def _has_chunk(self, chunk: CreateChunk) -> bool:
+        request = relay.request(Command.TRACE_CHUNK_EXISTS, _ONE.pack(chunk.id))
+        _, exists = _EXISTS.unpack(await self._call(request, _EXISTS.size))
+        return bool(exists)
 
     @property
     def is_full(self) -> bool:
@@ -305,6 +359,7 @@ class RelayLink:
     async def _configure(self) -> None:
         request = relay.request(Command.GET_CONFIGURATION, bytes(8))
         status, flags = _SETTINGS.unpack(await self._call(request, _SETTINGS.size))
+        self.clears = status == Status.OK and bool(flags & relay.CLEAR_ALLOWED)
         if status == Status.OK and flags & relay.RESUMABLE:
             await self._checked(relay.request(Command.RESUME), "to go on with a session")
             self.resumable = True
@@ -425,3 +480,7 @@ class RelayLink:
                     expected.waiting.cancel()
         self._expected.clear()
         raise lost
+
+
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%S%z", time.localtime(seconds))

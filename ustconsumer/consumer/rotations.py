@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 
 from ustconsumer._native.ring import Ring
-from ustconsumer.consumer.sink import RotatingSink, Sink
+from ustconsumer.consumer.chunkchange import ChunkChange
+from ustconsumer.consumer.mapping import MappedStream
+from ustconsumer.consumer.sink import ChunkedLink, RotatingSink, Sink
 from ustconsumer.consumer.streams import Streams
 from ustconsumer.consumer.subscription import Subscription
 from ustconsumer.errors import UstConsumerError
@@ -34,7 +36,7 @@ class Rotations:
     streams : Streams
     sink : Sink
     answer : callable
-        Told the token of what was done, and the problem with it.
+        Told the token of what was done, the problem with it, and where a relay has the chunk.
     """
 
     def __init__(
@@ -42,12 +44,15 @@ class Rotations:
         subscription: Subscription,
         streams: Streams,
         sink: Sink,
-        answer: Callable[[int, str], None],
+        answer: Callable[[int, str, str], None],
     ) -> None:
         self._subscription = subscription
         self._streams = streams
         self._sink = sink if isinstance(sink, RotatingSink) else None
         self._answer = answer
+        self._link = sink if isinstance(sink, ChunkedLink) else None
+        #: at the other end of the link, once all was read
+        self._change: ChunkChange | None = None
         self._rotation: Rotate | None = None
         #: write position, at the beginning, of each stream in the old chunk
         self._pending: dict[Ring, int] = {}
@@ -60,8 +65,14 @@ class Rotations:
 
     def take(self, message: Rotate | Clear) -> None:
         """Begin what a message says."""
-        if self._sink is None:
-            self._answer(message.token, "this consumer has no chunks")
+        if self._link is not None and isinstance(message, Rotate):
+            if message.following or message.delete:
+                self._begin_link(message)
+            else:
+                self._link.archive_last()
+                self._answer(message.token, "", "")
+        elif self._sink is None:
+            self._answer(message.token, "this consumer has no chunks", "")
         elif isinstance(message, Clear):
             self._clear(self._sink, message)
         elif message.following:
@@ -71,7 +82,10 @@ class Rotations:
 
     def look(self) -> None:
         """Go on with a rotation: for between two passes, when no stream is being moved."""
-        if self._rotation is None or self._sink is None:
+        if self._rotation is None:
+            return
+        if self._sink is None:
+            self._look_link(self._rotation)
             return
         late = time.monotonic() >= self._deadline
         for ring, produced in tuple(self._pending.items()):
@@ -97,20 +111,52 @@ class Rotations:
             sink.begin_chunk(message.following)
         except UstConsumerError as error:
             self._rotation = None
-            self._answer(message.token, str(error))
+            self._answer(message.token, str(error), "")
             return
         # What was declared so far belongs into the new chunk too.
         self._subscription.repeat_metadata()
         self._streams.sync_metadata()
+        self._close_packets(lambda mapped: sink.behind(mapped.stream))
+        self.look()
+
+    def _close_packets(self, wanted: Callable[[MappedStream], bool] = lambda mapped: True) -> None:
+        """Note how far streams were written by now."""
         self._pending.clear()
         for mapped in self._streams.live():
             ring, geometry = mapped.ring, mapped.stream.geometry
-            if sink.behind(mapped.stream):
+            if wanted(mapped):
                 # Until an event is there its class may be undeclared: no packet for readers.
                 if ring.positions()[1] != geometry.header_size:
                     ring.switch(False)
                 self._pending[ring] = geometry.subbuf_trunc(ring.positions()[1])
+
+    def _begin_link(self, message: Rotate) -> None:
+        self._rotation = message
+        self._deadline = time.monotonic() + _WAIT_LIMIT
+        self._change = None
+        self._close_packets()
         self.look()
+
+    def _look_link(self, rotation: Rotate) -> None:
+        """Go on with a rotation at the other end of a link."""
+        link, change = self._link, self._change
+        assert link is not None
+        late = time.monotonic() >= self._deadline
+        if change is None:
+            for ring, produced in tuple(self._pending.items()):
+                gone = ring not in self._subscription.streams
+                if gone or late or (ring.positions()[0] - produced) % _WORD < _HALF:
+                    del self._pending[ring]
+            if self._pending:
+                return
+            change = self._change = link.change_chunk(rotation)
+            self._deadline = time.monotonic() + _WAIT_LIMIT
+            late = False
+        if change.result is None and not late:
+            return
+        problem, place = change.result or (link.give_up(change), "")
+        self._rotation = self._change = None
+        self._answer(rotation.token, problem, place)
 
     def _end(self, sink: RotatingSink, message: Rotate) -> None:
         problem = ""
@@ -118,7 +164,7 @@ class Rotations:
             sink.end_chunk(message.archive)
         except OSError as error:
             problem = f"{message.archive}: {error.strerror}: the chunk stays where it was"
-        self._answer(message.token, problem)
+        self._answer(message.token, problem, "")
 
     def _clear(self, sink: RotatingSink, message: Clear) -> None:
         problem = ""
@@ -126,4 +172,4 @@ class Rotations:
             self._streams.clear(sink)
         except OSError as error:
             problem = f"cannot clear {error.filename or 'the trace'}: {error.strerror}"
-        self._answer(message.token, problem)
+        self._answer(message.token, problem, "")

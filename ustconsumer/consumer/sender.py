@@ -10,11 +10,14 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from ustconsumer.consumer.chunkchange import ChunkChange
 from ustconsumer.consumer.delivery import Delivery
-from ustconsumer.consumer.flow import WINDOW, Arrived, Flow, Keeper, Outgoing, Traffic
+from ustconsumer.consumer.flow import Arrived, Flow, Keeper, Outgoing
 from ustconsumer.consumer.packet import Stream, Trace
 from ustconsumer.consumer.relaylink import Identity, RelayLink
+from ustconsumer.consumer.traffic import WINDOW, Traffic
 from ustconsumer.errors import UstConsumerError
+from ustconsumer.protocol.relay import CloseCommand, CreateChunk
 from ustconsumer.protocol.relayurl import RelayUrl
 from ustconsumer.relay.wire import Credentials
 
@@ -40,6 +43,9 @@ class Sender:
         Told what happens to the connection, one line each.
     keeper : Keeper, optional
         Of packets that the relay does not take now; closed by `close`.
+    chunk, following : CreateChunk, optional
+        The trace chunk that is written, and the next one that a consumer before us may have
+        begun; default: the first.
 
     Attributes
     ----------
@@ -56,6 +62,8 @@ class Sender:
         identity: Identity,
         report: Callable[[str], None] = lambda line: None,
         keeper: Keeper | None = None,
+        chunk: CreateChunk | None = None,
+        following: CreateChunk | None = None,
     ) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.place = ""
@@ -64,6 +72,8 @@ class Sender:
         self._identity = identity
         self._report = report
         self._traffic = Traffic(self._arrived, keeper)
+        self._traffic.chunk = chunk
+        self._following = following
         #: why nothing can be sent; empty while nobody has tried
         self._problem = ""
         #: what was said last; no news again before something has arrived
@@ -152,6 +162,43 @@ class Sender:
             self._traffic.text_of(trace).ended = True
         self._kick()
 
+    def change_chunk(self, chunk: CreateChunk, closed: int, delete: bool) -> ChunkChange:
+        """Have what is here in the chunk so far, and all that comes in the next one.
+
+        Its ``result`` is there when it is over; `fd` is readable then.
+
+        Parameters
+        ----------
+        closed : int
+            Seconds since the epoch.
+        delete : bool
+            Have the relay delete what it has.
+        """
+        traffic = self._traffic
+        with traffic.lock:
+            if traffic.change is not None and traffic.change.chunk.id == chunk.id:
+                return traffic.change
+            change = ChunkChange(chunk, closed, delete, traffic.flows)
+            if traffic.chunk is not None and traffic.chunk.id == chunk.id:
+                traffic.end_change(change, "")
+            else:
+                traffic.change = change
+        self._kick()
+        return change
+
+    def give_up(self, change: ChunkChange) -> str:
+        """Let a change never be, unless the relay was told already; return why it is not."""
+        with self._traffic.lock:
+            problem = self._problem or f"relay {self._url}: it takes nothing"
+            if not change.begun:
+                self._traffic.end_change(change, problem)
+            return problem
+
+    def archive_last(self, closed: int) -> None:
+        """Have the last chunk with the others, when the session has ended."""
+        with self._traffic.lock:
+            self._traffic.last_chunk = closed, CloseCommand.MOVE_TO_COMPLETED
+
     def close(self, seconds: float) -> int:
         """Send what is here, end the session and the thread.
 
@@ -207,7 +254,7 @@ class Sender:
     async def _connect(self, event: asyncio.Event) -> None:
         """Bring what is on its way over one connection, as long as that is good for it."""
         try:
-            link = await RelayLink.open(self._url, self._credentials, self._identity)
+            link = await self._open()
         except Exception as error:
             self._failed(error)
             return
@@ -223,6 +270,22 @@ class Sender:
             self._send_again(link)
         finally:
             await link.abort()
+
+    async def _open(self) -> RelayLink:
+        """Connect, to the chunk that is written."""
+        with self._traffic.lock:
+            change, chunk = self._traffic.change, self._traffic.chunk
+            following = change.chunk if change and change.begun else self._following
+        link = await RelayLink.open(self._url, self._credentials, self._identity, chunk, following)
+        with self._traffic.lock:
+            self._traffic.chunk, self._following = link.chunk, None
+            change = self._traffic.change
+            if change is not None and link.chunk and change.chunk.id == link.chunk.id:
+                lost = "the connection was lost meanwhile: what it has of before is as it was"
+                problem = "" if link.resumable else f"relay {self._url}: {lost}"
+                self._traffic.end_change(change, problem)
+                self._traffic.chunk = link.chunk
+        return link
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, OSError | UstConsumerError):

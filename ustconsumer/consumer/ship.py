@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from ustconsumer.ctf.packets import PACKET_SIZE
 from ustconsumer.errors import BrokenResourceError, CommandError, UstConsumerError
 from ustconsumer.protocol.control import Attached, Destination, SnapshotPlace
 from ustconsumer.protocol.destinations import relay_of
-from ustconsumer.protocol.relay import METADATA, NO_SEQUENCE
+from ustconsumer.protocol.relay import METADATA, NO_SEQUENCE, CreateChunk
 from ustconsumer.protocol.relayurl import RelayUrl
 from ustconsumer.relay.wire import Credentials
 
@@ -128,7 +129,8 @@ async def ship_snapshot(
         The files cannot be read.
     """
     traces = _traces(directory)
-    link = await RelayLink.open(relay, credentials, identity, name)
+    chunk = CreateChunk(0, int(time.time()), name)
+    link = await RelayLink.open(relay, credentials, identity, chunk)
     try:
         for trace in traces:
             await _Shipment(link, trace, "" if link.minor >= _CHUNKS else f"{name}/").send()

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ustconsumer._native.ring import Ring
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 
+if TYPE_CHECKING:
+    from ustconsumer.consumer.chunkchange import ChunkChange
+    from ustconsumer.protocol.control import Rotate
+
 __all__ = [
+    "ChunkedLink",
     "ComputingSink",
     "DrainingWriter",
     "LinkedSink",
@@ -165,6 +170,20 @@ class RotatingSink(Sink, Protocol):
 
     def clear_ended(self) -> None:
         """Forget the traces that nobody writes any more."""
+
+
+@runtime_checkable
+class ChunkedLink(LinkedSink, Protocol):
+    """A sink at the other end of a link, where the trace can go on in another chunk."""
+
+    def change_chunk(self, message: Rotate) -> ChunkChange:
+        """Have what was read so far in this chunk, and what is read from now on in the next."""
+
+    def give_up(self, change: ChunkChange) -> str:
+        """Let a change be that takes too long; return why it does."""
+
+    def archive_last(self) -> None:
+        """Have the last chunk with the others, when the session has ended."""
 
 
 @runtime_checkable

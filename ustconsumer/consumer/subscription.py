@@ -222,9 +222,9 @@ class Subscription:
         """Tell the registry that everything up to a drain is in the sink."""
         self._tell(Drained(token=drain.token, stats=stats))
 
-    def done(self, token: int, stats: ConsumerStats, problem: str = "") -> None:
+    def done(self, token: int, stats: ConsumerStats, problem: str = "", place: str = "") -> None:
         """Tell the registry that a rotation or a clearing is done, or why it is not."""
-        self._tell(Drained(token=token, stats=stats, problem=problem))
+        self._tell(Drained(token=token, stats=stats, problem=problem, place=place))
 
     def remove_trace(self, trace: str) -> None:
         """Let go of a trace that nobody writes: memory, metadata log, descriptors.

@@ -32,8 +32,10 @@ class RotateSession(Message, tag="rotate", kw_only=True):
 class Rotated(Message, tag="rotated", kw_only=True):
     """Reply to `RotateSession`."""
 
-    #: of the chunk, absolute
+    #: of the chunk, absolute; at a relay below its own directory, empty until it is complete
     path: str
+    #: it is at a relay
+    at_relay: bool = False
     #: nothing is written to it any more
     complete: bool = True
 
@@ -68,6 +70,12 @@ class Rotate(Message, tag="rotate-chunk", kw_only=True):
     following: str
     #: directory of the old one below the output, when it is complete
     archive: str
+    #: for a relay, which makes the directories: number of the new chunk, and when it begins,
+    #: seconds since the epoch
+    number: int = 0
+    began: int = 0
+    #: have the relay delete the old one: the session is cleared
+    delete: bool = False
 
 
 class Clear(Message, tag="clear-chunk", kw_only=True):

@@ -84,8 +84,13 @@ class Attached(Message, tag="attached", kw_only=True):
     turn: int = 0
     #: directory below the output of the trace chunk that is written; empty: directly there
     chunk: str = ""
-    #: that of the next one, while a rotation is under way: see `Rotate`
+    #: 0 for the session's first
+    chunk_number: int = 0
+    #: when it began, seconds since the epoch
+    chunk_began: int = 0
+    #: directory of the next one, while a rotation is under way: see `Rotate`
     following: str = ""
+    following_began: int = 0
 
 
 class TraceAdded(Message, tag="trace-added", kw_only=True):
@@ -203,6 +208,8 @@ class Drained(Message, tag="drained", kw_only=True):
     stats: ConsumerStats
     #: why what was asked was not done, empty if it was
     problem: str = ""
+    #: where a relay has the chunk that a `Rotate` ended, below its own directory
+    place: str = ""
 
 
 class SessionEnded(Message, tag="session-ended", kw_only=True):

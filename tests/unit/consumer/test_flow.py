@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from ustconsumer.consumer.flow import WINDOW, Arrived, Flow, Outgoing, Traffic
+from ustconsumer.consumer.flow import Arrived, Flow, Outgoing
 from ustconsumer.consumer.packet import Stream
 from ustconsumer.consumer.spool import Spool
+from ustconsumer.consumer.traffic import WINDOW, Traffic
 
 SIZE = 4096
 

@@ -52,6 +52,7 @@ class Link:
     resumable = True
     path = "h/s"
     created = 0
+    chunk = None
 
     async def abort(self) -> None:
         pass

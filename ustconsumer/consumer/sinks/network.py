@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ustconsumer._native.ring import DRAIN_EMPTY, DRAIN_HELD, DRAIN_MORE, Ring
+from ustconsumer.consumer.chunkchange import ChunkChange
 from ustconsumer.consumer.flow import Flow, Keeper, Outgoing, make_outgoing
 from ustconsumer.consumer.packet import Packet, Stream, Trace
 from ustconsumer.consumer.relaylink import Identity
 from ustconsumer.consumer.sender import Sender
 from ustconsumer.errors import RingBufferError
+from ustconsumer.protocol.control import Rotate
+from ustconsumer.protocol.relay import CreateChunk
 from ustconsumer.protocol.relayurl import RelayUrl
 from ustconsumer.relay.wire import Credentials
 
@@ -38,6 +42,8 @@ class NetworkSink:
         Told what happens to the connection, one line each.
     keeper : Keeper, optional
         Takes packets that the relay does not take now: the buffers are free for others.
+    chunk, following : CreateChunk, optional
+        The trace chunk that is written and, while a rotation is under way, the next one.
 
     Notes
     -----
@@ -54,8 +60,12 @@ class NetworkSink:
         *,
         report: Callable[[str], None] = lambda line: None,
         keeper: Keeper | None = None,
+        chunk: CreateChunk | None = None,
+        following: CreateChunk | None = None,
     ) -> None:
-        self._sender = Sender(url, credentials or Credentials(), identity, report, keeper)
+        self._sender = Sender(
+            url, credentials or Credentials(), identity, report, keeper, chunk, following
+        )
         self._url = url
         self._patience = _PATIENCE if keeper is None else _KEPT_PATIENCE
         self._report = report
@@ -82,6 +92,19 @@ class NetworkSink:
     def end(self, trace: Trace) -> None:
         """Close a trace at the relay once all of it has arrived."""
         self._sender.end_trace(trace)
+
+    def change_chunk(self, message: Rotate) -> ChunkChange:
+        """Have the relay make another trace chunk."""
+        chunk = CreateChunk(message.number, message.began)
+        return self._sender.change_chunk(chunk, message.began, message.delete)
+
+    def give_up(self, change: ChunkChange) -> str:
+        """Let a change be that takes too long; return why it does."""
+        return self._sender.give_up(change)
+
+    def archive_last(self) -> None:
+        """Have the relay move the last chunk to the others, when the session has ended."""
+        self._sender.archive_last(int(time.time()))
 
     def close(self) -> None:
         """Send what is left and end the session at the relay."""
