@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from functools import partial
 
 import pytest
 from helpers.apps import Apps
@@ -14,6 +16,7 @@ from helpers.rundir import Rundir
 
 import ustconsumer
 from ustconsumer.errors import CommandError
+from ustconsumer.protocol.control import ChannelOptions
 
 pytestmark = pytest.mark.peers("gcc", "lttng-ust-headers", "babeltrace2")
 
@@ -108,3 +111,47 @@ def test_a_program_that_stood_still_when_it_was_stopped(rundir: Rundir, apps: Ap
         program.kill()
         program.wait()
         session.destroy()
+
+
+def _registered(registry: RunningRegistry, pid: int) -> bool:
+    return any(each.pid == pid for each in registry.client.applications())
+
+
+def _moved(session: ustconsumer.Session, before: list[tuple[int, int]]) -> bool:
+    return positions(session) != before
+
+
+@pytest.mark.repeat(ci=20, soak=1000)
+@pytest.mark.full_speed
+def test_again_and_again_under_load(rundir: Rundir, apps: Apps, repeat: int) -> None:
+    """Nothing comes once it is paused, and programs describe themselves once."""
+    with running_registry(rundir) as registry:
+        session = registry.client.create("mine", rundir.home / "trace")
+        # All that these programs emit would fill disks.
+        files = ChannelOptions(tracefile_size=1 << 20, tracefile_count=2)
+        session.enable_channel("load", files)
+        session.enable_event("flood:tick", "load")
+        session.enable_channel("state", ChannelOptions())
+        session.enable_event("lttng_ust_statedump:start", "state")
+        session.add_context(["vpid"], "state")
+        session.start()
+        running = [rundir.start([apps.flood, "-1", "2"])]
+        until(lambda: any(produced > 1 << 20 for produced, _ in positions(session)), "events")
+        for cycle in range(repeat):
+            session.pause()
+            before = positions(session)
+            if cycle == repeat // 2:
+                running.append(rundir.start([apps.flood, "-1", "1"]))
+                until(partial(_registered, registry, running[-1].pid), "it has registered")
+            time.sleep(0.005)
+            assert positions(session) == before, cycle
+            session.start(None)
+            until(partial(_moved, session, before), "events are recorded again")
+        session.stop()
+        for program in running:
+            program.kill()
+            program.wait()
+        session.destroy()
+    lines = babeltrace2_text(next((rundir.home / "trace").rglob("metadata")).parent).lines
+    dumped = [re.search(r"vpid = (\d+)", line) for line in lines if "statedump:start" in line]
+    assert sorted(int(match[1]) for match in dumped if match) == sorted(p.pid for p in running)

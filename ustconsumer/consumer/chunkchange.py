@@ -25,6 +25,11 @@ class ChunkChange:
 
     Attributes
     ----------
+    arrived : bool
+        All of the old chunk has arrived.
+    settled : bool
+        What has arrived was given back to its buffers: a consumer that takes over does not
+        send it to the next chunk too.
     begun : bool
         The relay may have been told.
     result : tuple of (str, str) or None
@@ -37,6 +42,8 @@ class ChunkChange:
         self.chunk = chunk
         self.closed = closed
         self.delete = delete
+        self.arrived = False
+        self.settled = False
         self.begun = False
         self.result: tuple[str, str] | None = None
         self._last = {flow: flow.newest for flow in flows}

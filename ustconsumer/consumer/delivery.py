@@ -347,6 +347,9 @@ class Delivery:
             change = self._traffic.change
             if change is None or not change.is_due:
                 return
+            if not change.settled:
+                self._traffic.all_arrived(change)
+                return
             change.begun = True
         old, place = link.chunk, ""
         if old is None:

@@ -152,6 +152,9 @@ class Rotations:
             change = self._change = link.change_chunk(rotation)
             self._deadline = time.monotonic() + _WAIT_LIMIT
             late = False
+        if change.arrived and not change.settled:
+            self._streams.settle()
+            link.go_on(change)
         if change.result is None and not late:
             return
         problem, place = change.result or (link.give_up(change), "")

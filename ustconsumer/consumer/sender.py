@@ -186,6 +186,12 @@ class Sender:
         self._kick()
         return change
 
+    def go_on(self, change: ChunkChange) -> None:
+        """Say that what has arrived was given back: the relay may begin the next chunk."""
+        with self._traffic.lock:
+            change.settled = True
+        self._kick()
+
     def give_up(self, change: ChunkChange) -> str:
         """Let a change never be, unless the relay was told already; return why it is not."""
         with self._traffic.lock:

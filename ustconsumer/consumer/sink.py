@@ -179,6 +179,9 @@ class ChunkedLink(LinkedSink, Protocol):
     def change_chunk(self, message: Rotate) -> ChunkChange:
         """Have what was read so far in this chunk, and what is read from now on in the next."""
 
+    def go_on(self, change: ChunkChange) -> None:
+        """Say that what has arrived was given back to its buffers."""
+
     def give_up(self, change: ChunkChange) -> str:
         """Let a change be that takes too long; return why it does."""
 

@@ -157,6 +157,12 @@ class Traffic:
         """Return whether a packet belongs into the chunk that is written."""
         return self.change is None or self.change.admits(flow, packet)
 
+    def all_arrived(self, change: ChunkChange) -> None:
+        """All of the old chunk has: now its buffers are to know it."""
+        if not change.arrived:
+            change.arrived = True
+            self._on_arrival()
+
     def end_change(self, change: ChunkChange, problem: str, place: str = "") -> None:
         """The next chunk is written, or never will be."""
         change.result = problem, place
@@ -195,5 +201,8 @@ class Traffic:
             flow.ended = True
         for text in self.texts.values():
             text.ended = True
+        if self.change is not None:
+            # Their writers are closed.
+            self.change.settled = True
         self._patience = patience
         self._last_arrival = time.monotonic()

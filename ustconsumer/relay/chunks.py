@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from ustconsumer.errors import RemoteProtocolError
@@ -12,6 +13,8 @@ from ustconsumer.relay.names import Directory, check_name
 __all__ = ["Chunk", "Recording"]
 
 _ARCHIVES = "archives"
+#: Name of a chunk's directory, of one that is not archived.
+_CHUNK = re.compile(r"\d{8}T\d{6}[+-]\d{4}-\d+", re.ASCII)
 #: Of one connection: what is being closed, and what follows it.
 _MAX_OPEN = 2
 
@@ -97,8 +100,24 @@ class Recording:
         """Return a chunk that is not closed yet."""
         return self._chunks.get(number)
 
-    def create(self, wanted: CreateChunk, user: object) -> Chunk:
+    def left(self, number: int) -> bool:
+        """Return whether a producer of ours that went away left a chunk that is not archived."""
+        names = self.directory.names()
+        if any(_CHUNK.fullmatch(name) and _number(name) == number for name in names):
+            return True
+        if _ARCHIVES in names:
+            with self.directory.open((_ARCHIVES,)) as archives:
+                if any(_number(name) == number for name in archives.names()):
+                    return False
+        return any(name != _ARCHIVES and not _CHUNK.fullmatch(name) for name in names)
+
+    def create(self, wanted: CreateChunk, user: object, *, again: bool = False) -> Chunk:
         """Begin a chunk, or join the one that another connection began.
+
+        Parameters
+        ----------
+        again : bool
+            It may be there, from a connection that was lost: go on in it.
 
         Raises
         ------
@@ -111,7 +130,7 @@ class Recording:
         if sum(user in each.users for each in self._chunks.values()) >= _MAX_OPEN:
             raise RemoteProtocolError(f"chunk {wanted.id} while another one is being closed")
         if chunk is None:
-            chunk = self._new(wanted)
+            chunk = self._new(wanted, again)
             self._chunks[wanted.id] = chunk
         chunk.join(user)
         return chunk
@@ -151,12 +170,17 @@ class Recording:
         finally:
             chunk.directory.close()
 
-    def _new(self, wanted: CreateChunk) -> Chunk:
+    def _new(self, wanted: CreateChunk, again: bool) -> Chunk:
         steps: tuple[str, ...] = ()
-        if wanted.name:
+        own = f"{_stamp(wanted.created)}-{wanted.id}"
+        if again and self.directory.exists(_ARCHIVES):
+            self._rotated = True
+        if again and self.directory.exists(own):
+            steps = (own,)
+        elif wanted.name:
             steps = (self._free(check_name(wanted.name, "chunk name")),)
         elif self._chunks or self._rotated:
-            steps = (self._free(f"{_stamp(wanted.created)}-{wanted.id}"),)
+            steps = (self._free(own),)
         return Chunk(self, wanted, steps, self.directory.open(steps))
 
     def _free(self, name: str) -> str:
@@ -197,6 +221,11 @@ class Recording:
         """Return what is a chunk's own in the recording's directory."""
         others = {each.steps[0] for each in self._chunks.values() if each.steps} | {_ARCHIVES}
         return [each for each in self.directory.names() if each in chunk.tops - others]
+
+
+def _number(name: str) -> int:
+    number = name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def _stamp(seconds: int) -> str:

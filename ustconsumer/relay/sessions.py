@@ -223,7 +223,7 @@ class RelaySession:
         """Begin a chunk: streams come to be in it, or go to it when they rotate."""
         chunk = self.recording.find(wanted.id)
         if chunk is None or not self.resumable or self not in chunk.users:
-            chunk = self.recording.create(wanted, self)
+            chunk = self.recording.create(wanted, self, again=self.resumable)
         self._chunk = chunk
 
     def close_chunk(self, wanted: CloseChunk) -> str:
@@ -238,7 +238,9 @@ class RelaySession:
 
     def has_chunk(self, number: int) -> bool:
         """Return whether a chunk is not closed yet."""
-        return self.recording.find(number) is not None
+        if self.recording.find(number) is not None:
+            return True
+        return self.resumable and self.recording.left(number)
 
     def rotate(self, wanted: Rotate) -> None:
         """Have streams go to another chunk."""

@@ -98,6 +98,10 @@ class NetworkSink:
         chunk = CreateChunk(message.number, message.began)
         return self._sender.change_chunk(chunk, message.began, message.delete)
 
+    def go_on(self, change: ChunkChange) -> None:
+        """Say that what has arrived was given back to its buffers."""
+        self._sender.go_on(change)
+
     def give_up(self, change: ChunkChange) -> str:
         """Let a change be that takes too long; return why it does."""
         return self._sender.give_up(change)
