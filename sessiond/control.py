@@ -120,8 +120,15 @@ class Control:
             recording.set_paused(False)
             return await self._host.settle(session)
         # What was changed meanwhile comes first: else rules that are disabled would record.
-        warnings = await self._host.settle(session)
-        recording.set_paused(False)
+        session.resuming = True
+        try:
+            warnings = await self._host.settle(session)
+        finally:
+            session.resuming = False
+            recording.set_paused(False)
+        if session.undescribed:
+            session.undescribed = False
+            warnings = list(dict.fromkeys([*warnings, *await self._host.settle(session)]))
         return warnings
 
     async def act(self, uid: int, action: TriggerAction) -> None:

@@ -325,8 +325,9 @@ class Reconciler:
             # The application asks for ids on its other socket meanwhile.
             await app.command.run(codec.enable(entry.handle))
             entry.active = True
-            # It has recorded its state.
-            entry.statedumps = dumps
+            # It has recorded its state, unless the buffers take nothing yet.
+            entry.statedumps = dumps - entry.session.resuming
+            entry.session.undescribed |= entry.session.resuming
             await app.command.run(codec.wait_quiescent())
         elif entry.statedumps != dumps:
             await self._try(app, codec.statedump(entry.handle))

@@ -108,6 +108,10 @@ class Session:
     trackers: Trackers = field(default_factory=Trackers)
     #: how often programs were asked to record their state again
     statedumps: int = 0
+    #: started again after a pause, and its buffers take nothing yet
+    resuming: bool = False
+    #: programs joined meanwhile: their description of themselves was not recorded
+    undescribed: bool = False
     #: applications that ever got buffers, by pid, in that order
     processes: dict[int, str] = field(default_factory=dict)
 
