@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
         help="ring buffers of ended programs, kept for snapshots in each session in snapshot "
         "mode; the oldest go first (default: 256M)",
     )
+    parser.add_argument(
+        "--agent-tcp-port",
+        type=_port,
+        metavar="PORT",
+        help="logging agents of programs connect here (default: the first free one of 5345 to "
+        "5354; 0: none can)",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--version", action="version", version=ustconsumer.__version__)
     return parser
@@ -137,6 +144,12 @@ def _memory(text: str) -> int:
     if memory:
         return memory
     raise argparse.ArgumentTypeError("without memory nothing is recorded: use 1 or more")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port")
 
 
 def _fd(text: str) -> int:
@@ -190,8 +203,12 @@ async def _run(
     manager: ServiceManager,
     options: argparse.Namespace,
 ) -> None:
+    from sessiond.agents import listen
     from sessiond.daemon import Daemon
 
+    # Who records one program alone needs no port that others find.
+    by_default = 0 if options.private else None
+    agents = listen(by_default if options.agent_tcp_port is None else options.agent_tcp_port)
     limits = Limits(
         applications=options.max_applications,
         sessions=options.max_sessions,
@@ -200,6 +217,8 @@ async def _run(
     if options.max_memory is not None:
         limits = replace(limits, memory=options.max_memory)
     daemon = Daemon(access, apps, control, spawner, str(rendezvous.rundir), limits)
+    if agents is not None:
+        daemon.agents.open(agents, rendezvous.rundir)
     for fd in listening:
         os.write(fd, READY)
         os.close(fd)

@@ -54,6 +54,10 @@ class Access:
         """May this peer know of an application? A tracer may of all."""
         return uid in (0, app_uid, self._own_uid)
 
+    def may_register(self, uid: int) -> bool:
+        """May programs of this uid register, where the kernel does not keep others out?"""
+        return self._global or uid in (0, self._own_uid)
+
     def may_end(self, uid: int) -> bool:
         """May this peer end the registry?"""
         return uid in (0, self._own_uid)

@@ -10,6 +10,7 @@ from sessiond.registry import Session
 from sessiond.requests import check_event, typed
 from sessiond.traces import check_options
 from ustconsumer.errors import CommandError
+from ustconsumer.protocol.agent import PYTHON
 from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.control import (
     AddContext,
@@ -18,6 +19,8 @@ from ustconsumer.protocol.control import (
     Done,
     EnableChannel,
     EnableEvent,
+    ListLoggers,
+    Loggers,
     Message,
     Track,
 )
@@ -47,6 +50,7 @@ class ChannelVerbs:
             DisableEvent: typed(DisableEvent, self.disable_event),
             Track: typed(Track, self.track),
             AddContext: typed(AddContext, self.add_context),
+            ListLoggers: typed(ListLoggers, self.list_loggers),
         }
 
     async def enable_channel(self, client: Client, request: EnableChannel) -> Message:
@@ -64,16 +68,18 @@ class ChannelVerbs:
     async def enable_event(self, client: Client, request: EnableEvent) -> Message:
         check_event(request.event)
         async with self._sessions.changing(client.peer.uid, request.session) as session:
-            channel = session.pick_channel(request.channel)
-            session.add_rule(channel, request.event)
+            python = request.event.domain == PYTHON
+            pick = session.pick_python_channel if python else session.pick_channel
+            session.add_rule(pick(request.channel), request.event)
             return Done(warnings=await self._settle(session))
 
     async def disable_event(self, client: Client, request: DisableEvent) -> Message:
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             if not session.channels:
                 raise CommandError(f"session {session.name} has no channel", "no-such-channel")
-            channel = session.pick_channel(request.channel)
-            session.disable_rules(channel, request.patterns)
+            python = request.domain == PYTHON
+            pick = session.pick_python_channel if python else session.pick_channel
+            session.disable_rules(pick(request.channel), request.patterns, request.domain)
             return Done(warnings=await self._settle(session))
 
     async def track(self, client: Client, request: Track) -> Message:
@@ -89,6 +95,9 @@ class ChannelVerbs:
         async with self._sessions.changing(client.peer.uid, request.session) as session:
             session.add_contexts(request.channel, request.contexts)
             return Done()
+
+    async def list_loggers(self, client: Client, request: ListLoggers) -> Message:
+        return Loggers(programs=await self._host.loggers(client.peer.uid))
 
     async def _settle(self, session: Session) -> list[str]:
         """Have applications follow; they know of active sessions only."""

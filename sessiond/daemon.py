@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from sessiond.access import Access
 from sessiond.actions import Actions, Listeners
+from sessiond.agents import Agents
 from sessiond.applications import Application
 from sessiond.channelverbs import ChannelVerbs
 from sessiond.clients import Clients
@@ -37,7 +38,7 @@ from sessiond.triggering import TriggerVerbs
 from sessiond.triggers import Trigger, Triggers
 from sessiond.whynot import reasons
 from ustconsumer.errors import UstConsumerError
-from ustconsumer.protocol.control import AppInfo
+from ustconsumer.protocol.control import AppInfo, LoggingProgram
 
 __all__ = ["Daemon"]
 
@@ -86,6 +87,11 @@ class Daemon:
         self._notifiers = Notifiers(loop, self.triggers, self._watches, self._actions.fired)
         self._reconciler = Reconciler(self.registry, self.recording, self._joins, self._notifiers)
         self._consumers = Consumers(loop, spawner)
+        self.agents = Agents(
+            lambda: self.registry,
+            lambda uid, session: access.may_join(uid, session.uid, session.owner_is_tracer),
+            access.may_register,
+        )
         self.snapshots = Snapshots(self.recording, self._consumers.run)
         self._control = Control(self)
         self._doorman = Doorman(loop, apps, self._admit, self._no_room, self._is_registered)
@@ -154,7 +160,7 @@ class Daemon:
             if problem:
                 lines.append(f"application {app}: {problem}")
             lines += [f"application {app}: {line}" for line in app.remarks_on(session)]
-        return lines
+        return [*lines, *await self.agents.align(session)]
 
     async def settle_trigger(self, trigger: Trigger) -> list[str]:
         return await self._settle(
@@ -191,6 +197,9 @@ class Daemon:
             for app in self._applications.values()
         ]
         return [*registered, *self._doorman.refused()]
+
+    async def loggers(self, uid: int) -> list[LoggingProgram]:
+        return await self.agents.programs(lambda owner: self.access.may_see(uid, owner))
 
     async def start_consumer(self, recording: Recording, program: Program) -> None:
         await self._consumers.start(recording, program)
@@ -316,6 +325,7 @@ class Daemon:
     async def _finish(self) -> None:
         """Drain and close: what was recorded is on disk before we go."""
         self._doorman.close()
+        self.agents.close()
         self._clients.stop_listening()
         self._notifiers.close()
         await self._actions.close()

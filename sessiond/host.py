@@ -13,7 +13,7 @@ from sessiond.registry import Registry, Session
 from sessiond.snapshots import Snapshots
 from sessiond.spawner import Program
 from ustconsumer.errors import CommandError
-from ustconsumer.protocol.control import AppInfo
+from ustconsumer.protocol.control import AppInfo, LoggingProgram
 
 __all__ = ["Host", "Sessions"]
 
@@ -42,6 +42,9 @@ class Host(Protocol):
 
     def applications(self, seen: Callable[[Session], bool] = lambda session: True) -> list[AppInfo]:
         """Return every application, also the refused, with nothing of sessions not ``seen``."""
+
+    async def loggers(self, uid: int) -> list[LoggingProgram]:
+        """Return the loggers of programs that a user may know of."""
 
     async def start_consumer(self, recording: Recording, program: Program) -> None:
         """Start a consumer and wait until it is attached."""

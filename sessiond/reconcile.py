@@ -295,7 +295,7 @@ class Reconciler:
         self, app: Application, entry: AppSession, channel: AppChannel, rule: Rule
     ) -> None:
         mine = channel.rules.get(rule.id)
-        info = rule.info
+        info = rule.event
         try:
             if mine is None:
                 self._check_wanted(entry.session)

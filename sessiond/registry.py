@@ -16,6 +16,7 @@ from functools import cached_property
 from sessiond.trackers import Program, Trackers
 from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError
+from ustconsumer.protocol.agent import PYTHON, PYTHON_CHANNEL, traced_as
 from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, Destination, EventInfo
 
 __all__ = ["TRANSITIONS", "Channel", "Registry", "Rule", "Session"]
@@ -45,10 +46,15 @@ class Rule:
     id: int
     info: EventInfo
 
+    @property
+    def event(self) -> EventInfo:
+        """What applications are asked to record."""
+        return traced_as(self.info) if self.info.domain == PYTHON else self.info
+
     @cached_property
     def program(self) -> FilterProgram:
         """The filter, which there is, as applications get it."""
-        return compile_filter(self.info.filter)
+        return compile_filter(self.event.filter)
 
 
 @dataclass(eq=False)
@@ -205,13 +211,15 @@ class Session:
         """
         if name:
             return self.channel(name)
-        if not self.channels:
+        channels = [each for each in self.channels if each.name != PYTHON_CHANNEL]
+        if not channels:
             mode = "overwrite" if self.snapshot else "discard"
-            return self.add_channel(_DEFAULT_CHANNEL, ChannelOptions(mode=mode))
-        if len(self.channels) > 1:
-            names = ", ".join(channel.name for channel in self.channels)
+            options = ChannelOptions(mode=mode, buffers=self.buffers)
+            return self.add_channel(_DEFAULT_CHANNEL, options)
+        if len(channels) > 1:
+            names = ", ".join(channel.name for channel in channels)
             raise CommandError(f"session {self.name} has several channels ({names}): name one")
-        return self.channels[0]
+        return channels[0]
 
     def add_rule(self, channel: Channel, info: EventInfo) -> None:
         """Add an event rule, or enable the equal one that was disabled."""
@@ -225,7 +233,26 @@ class Session:
                 return
         channel.rules.append(Rule(len(channel.rules), info))
 
-    def disable_rules(self, channel: Channel, patterns: list[str]) -> None:
+    def pick_python_channel(self, name: str) -> Channel:
+        """Return the channel of loggers, which has one name; made where there is none.
+
+        Raises
+        ------
+        CommandError
+            It cannot be added, or another one is named.
+        """
+        if name not in ("", PYTHON_CHANNEL):
+            raise CommandError(
+                f"what loggers say is recorded in channel {PYTHON_CHANNEL}: leave out -c"
+            )
+        for channel in self.channels:
+            if channel.name == PYTHON_CHANNEL:
+                return channel
+        mode = "overwrite" if self.snapshot else "discard"
+        buffers = self.buffers
+        return self.add_channel(PYTHON_CHANNEL, ChannelOptions(mode=mode, buffers=buffers))
+
+    def disable_rules(self, channel: Channel, patterns: list[str], domain: str = "") -> None:
         """Disable the rules with these patterns, whatever their filters; without any, all.
 
         Raises
@@ -233,7 +260,8 @@ class Session:
         CommandError
             There is no rule with such a pattern: none was disabled.
         """
-        known = {rule.info.pattern for rule in channel.rules}
+        rules = [rule for rule in channel.rules if rule.info.domain == domain]
+        known = {rule.info.pattern for rule in rules}
         for pattern in patterns:
             if pattern not in known:
                 raise CommandError(
@@ -241,7 +269,7 @@ class Session:
                     f"`drtrace list {self.name}` shows what it has",
                     "no-such-event",
                 )
-        for rule in channel.rules:
+        for rule in rules:
             if not patterns or rule.info.pattern in patterns:
                 rule.info.enabled = False
 
@@ -266,7 +294,8 @@ class Session:
 
 def _key(info: EventInfo) -> tuple[object, ...]:
     exclusions = tuple(sorted(info.exclusions))
-    return info.pattern, info.loglevel_type, info.loglevel, exclusions, info.filter
+    levels = info.loglevel_type, info.loglevel
+    return info.domain, info.pattern, *levels, exclusions, info.filter
 
 
 class Registry:

@@ -11,6 +11,7 @@ from sessiond.clients import Client, Handler
 from sessiond.names import check_pattern
 from ustconsumer.client.filter import compile_filter
 from ustconsumer.errors import UsageError
+from ustconsumer.protocol.agent import PYTHON, traced_as
 from ustconsumer.protocol.control import EventInfo, Message
 
 __all__ = ["check_event", "typed"]
@@ -20,12 +21,19 @@ _MAX_EXCLUSIONS = 1024
 _PREFIX = re.compile(r"(?:[^*\\]|\\.)*\*", re.DOTALL)
 _LOGLEVEL_TYPES = (0, 1, 2)
 _LOGLEVELS = range(-1, 15)
+#: As the agent has room for, and for levels of programs of their own.
+_MAX_LOGGER, _MAX_LEVEL = 255, 1000
 
 _Request = TypeVar("_Request", bound=Message)
 
 
 def check_event(event: EventInfo) -> None:
     """Raise `UsageError` unless applications can have this event rule."""
+    if event.domain == PYTHON:
+        _check_logger(event)
+        return
+    if event.domain:
+        raise UsageError(f"events of domain {event.domain[:20]!r} cannot be recorded")
     check_pattern(event.pattern)
     for name in event.exclusions:
         check_pattern(name)
@@ -44,6 +52,17 @@ def check_event(event: EventInfo) -> None:
         )
     if event.filter:
         compile_filter(event.filter)
+
+
+def _check_logger(event: EventInfo) -> None:
+    if not event.pattern or len(event.pattern.encode()) > _MAX_LOGGER:
+        raise UsageError(f"names of loggers have 1 to {_MAX_LOGGER} bytes")
+    if event.exclusions:
+        raise UsageError("nothing can be excluded from what loggers say: use a filter")
+    if event.loglevel_type not in _LOGLEVEL_TYPES or not -1 <= event.loglevel <= _MAX_LEVEL:
+        raise UsageError(f"log level {event.loglevel} of type {event.loglevel_type}")
+    if condition := traced_as(event).filter:
+        compile_filter(condition)
 
 
 def typed(

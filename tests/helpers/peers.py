@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,8 @@ PEERS: dict[str, Callable[[], bool]] = {
     "zstd": lambda: _program("zstd"),
     "lttng-crash": lambda: _program("lttng-crash"),
     "lttng-ust-headers": _ust_headers,
+    # Debian's Python has it, not the one the tests run with.
+    "python3-lttngust": lambda: Path("/usr/lib/python3/dist-packages/lttngust").is_dir(),
     "liblttng-ust-ctl": lambda: ctypes.util.find_library("lttng-ust-ctl") is not None,
 }
 

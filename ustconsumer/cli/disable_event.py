@@ -7,7 +7,7 @@ import argparse
 
 from ustconsumer.cli import current
 from ustconsumer.cli.context import Context
-from ustconsumer.cli.options import add_domain, add_session
+from ustconsumer.cli.options import add_domain, add_session, shown_channel
 from ustconsumer.cli.values import names
 from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import Done
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="all rules of the channel",
     )
-    add_domain(parser)
+    add_domain(parser, "rules of loggers")
     add_session(parser)
     parser.add_argument("-c", "--channel", default="", help="default: the only channel")
 
@@ -42,9 +42,13 @@ def run(arguments: argparse.Namespace, context: Context) -> int | None:
     with context.connect() as registry:
         session = registry.session(current.choose(arguments.session, context.rundir))
         failed = False
+        domain = "python" if arguments.python else ""
+        kind = domain or "ust"
         for pattern in arguments.patterns or [""]:
             try:
-                warnings = session.disable_event([pattern] if pattern else [], arguments.channel)
+                warnings = session.disable_event(
+                    [pattern] if pattern else [], arguments.channel, domain=domain
+                )
             except CommandError as error:
                 if error.kind != "no-such-event":
                     raise
@@ -54,12 +58,12 @@ def run(arguments: argparse.Namespace, context: Context) -> int | None:
                 continue
             for line in warnings:
                 context.warn(line)
-            channel = arguments.channel or session.info().channels[0].name
+            channel = arguments.channel or shown_channel(session, domain)
             if pattern:
                 where = f"channel {channel} for session {session.name}"
-                context.say(f"ust {pattern} of type any disabled in {where}")
+                context.say(f"{kind} {pattern} of type any disabled in {where}")
             else:
-                context.say(f"All ust events of type any are disabled in channel {channel}")
+                context.say(f"All {kind} events of type any are disabled in channel {channel}")
     if failed:
         return 1
     context.dump(Done())

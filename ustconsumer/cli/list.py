@@ -7,7 +7,7 @@ import argparse
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.options import add_domain
-from ustconsumer.cli.show import describe_session, shown_state, trace_outputs
+from ustconsumer.cli.show import describe_loggers, describe_session, shown_state, trace_outputs
 from ustconsumer.errors import UsageError
 
 __all__ = ["configure", "run"]
@@ -15,7 +15,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("session", nargs="?", metavar="SESSION", help="show this one in detail")
-    add_domain(parser)
+    add_domain(parser, "loggers of running programs with lttngust")
 
 
 def run(arguments: argparse.Namespace, context: Context) -> None:
@@ -25,6 +25,11 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
             "`drtrace apps` lists the programs, `drtrace list` the sessions"
         )
     with context.connect() as registry:
+        if arguments.python and not arguments.session:
+            programs = registry.loggers()
+            context.say(describe_loggers(programs))
+            context.dump(programs)
+            return
         if arguments.session:
             info = registry.session(arguments.session).info()
             context.say(describe_session(info))

@@ -19,6 +19,7 @@ from ustconsumer.cli.values import (
 from ustconsumer.errors import UsageError
 
 if TYPE_CHECKING:
+    from ustconsumer.client.session import Session
     from ustconsumer.protocol.control import ChannelOptions
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "add_session",
     "changed_options",
     "channel_options",
+    "shown_channel",
 ]
 
 #: LTTng's default where each process has buffers of its own.
@@ -47,13 +49,37 @@ _ATTRIBUTES = {
 }
 
 
-def add_domain(parser: argparse.ArgumentParser) -> None:
-    """``-u``: user space is all there is, the option is for fingers used to ``lttng``."""
-    parser.add_argument(
-        "-u", "--userspace", action="store_true", help="user-space domain (the only one)"
-    )
-    for names in (("-k", "--kernel"), ("-j", "--jul"), ("-l", "--log4j"), ("-p", "--python")):
+def add_domain(parser: argparse.ArgumentParser, python: str = "") -> None:
+    """``-u``: the option is for fingers used to ``lttng``; ``-p`` where it has a meaning.
+
+    Parameters
+    ----------
+    python : str
+        Help of ``-p``; empty: there is none.
+    """
+    other = [("-k", "--kernel"), ("-j", "--jul"), ("-l", "--log4j")]
+    if python:
+        domains = parser.add_mutually_exclusive_group()
+        domains.add_argument(
+            "-u", "--userspace", action="store_true", help="user-space domain (the default)"
+        )
+        domains.add_argument("-p", "--python", action="store_true", help=python)
+    else:
+        parser.add_argument(
+            "-u", "--userspace", action="store_true", help="user-space domain (the only one)"
+        )
+        other.append(("-p", "--python"))
+    for names in other:
         parser.add_argument(*names, action=_OtherDomain, nargs=0, help=argparse.SUPPRESS)
+
+
+def shown_channel(session: Session, domain: str) -> str:
+    """Return the channel that is meant where none is named, once there is one."""
+    from ustconsumer.protocol.agent import PYTHON_CHANNEL
+
+    if domain:
+        return PYTHON_CHANNEL
+    return next(c.name for c in session.info().channels if c.name != PYTHON_CHANNEL)
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:
@@ -221,4 +247,11 @@ class _OtherDomain(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> NoReturn:
-        parser.error(f"only user space can be traced: leave out {option_string}")
+        if option_string in ("-p", "--python"):
+            parser.error(f"loggers of Python have none of this: leave out {option_string}")
+        if option_string in ("-k", "--kernel"):
+            parser.error(f"only user space can be traced: leave out {option_string}")
+        parser.error(
+            f"agents of Java and log4j are not spoken to yet, only user space can be traced: "
+            f"leave out {option_string}"
+        )

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from ustconsumer.abi.loglevels import LOGLEVELS
 from ustconsumer.cli.places import shown_places
 from ustconsumer.cli.terminal import folded
+from ustconsumer.protocol.agent import PYTHON_LEVELS, traced_as
 from ustconsumer.protocol.control import (
     ChannelInfo,
     Destination,
     EventInfo,
+    LoggingProgram,
     SessionInfo,
     StreamInfo,
 )
@@ -55,7 +57,21 @@ def describe_session(info: SessionInfo) -> str:
         lines += _channel(channel, streams)
     if not info.channels:
         lines += ["None", ""]
+    rules = [rule for channel in info.channels for rule in channel.events if rule.domain]
+    if rules:
+        lines += ["=== Domain: Python logging ===", "", "Events (Logger name):"]
+        lines += ["---------------------", *(f"    - {_logger(rule)}" for rule in rules), ""]
     return "\n".join(lines[:-1])
+
+
+def describe_loggers(programs: Iterable[LoggingProgram]) -> str:
+    """Return the loggers of programs, as ``lttng list --python`` has them."""
+    lines = ["python events (Logger name):", "-------------------------", ""]
+    for program in programs:
+        lines.append(f"PID: {program.pid} - Name: {program.name}")
+        lines += [f"      - {name}" for name in program.loggers]
+        lines.append("")
+    return "\n".join(lines if len(lines) > 3 else [*lines[:2], "None"])
 
 
 def trace_outputs(info: SessionInfo) -> list[str]:
@@ -167,7 +183,8 @@ def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
         "",
         "    Recording event rules:",
     ]
-    lines += [f"      {_event(event)}" for event in channel.events] or ["      None"]
+    rules = [event for event in channel.events if not event.domain]
+    lines += [f"      {_event(event)}" for event in rules] or ["      None"]
     return [*lines, ""]
 
 
@@ -189,6 +206,17 @@ def _event(event: EventInfo) -> str:
     filtered = f" [filter: '{shown}']" if shown else ""
     state = _enabled(event.enabled)
     return f"{event.pattern}{level} (type: tracepoint) [{state}]{left_out}{filtered}"
+
+
+def _logger(event: EventInfo) -> str:
+    level = ""
+    if event.loglevel_type in _LEVEL_RELATIONS:
+        names = {number: name for name, number in PYTHON_LEVELS.items()}
+        name = names.get(event.loglevel, str(event.loglevel))
+        level = f" (loglevel {_LEVEL_RELATIONS[event.loglevel_type]} PYTHON_{name})"
+    whole = traced_as(event).filter
+    filtered = f" [filter: '{whole}']" if whole else ""
+    return f"{event.pattern} [{_enabled(event.enabled)}]{level}{filtered}"
 
 
 def _enabled(enabled: bool) -> str:

@@ -55,6 +55,7 @@ class Registry:
 
     sessions = _verb(requests.sessions)
     applications = _verb(requests.applications)
+    loggers = _verb(requests.loggers)
 
     add_trigger = _verb(requests.add_trigger)
     triggers = _verb(requests.triggers)

@@ -15,8 +15,11 @@ from ustconsumer.protocol.control import (
     Destination,
     EventInfo,
     ListApplications,
+    ListLoggers,
     ListSessions,
     ListTriggers,
+    Loggers,
+    LoggingProgram,
     RemoveTrigger,
     SessionInfo,
     Sessions,
@@ -30,6 +33,7 @@ __all__ = [
     "add_trigger",
     "applications",
     "create",
+    "loggers",
     "remove_trigger",
     "sessions",
     "shutdown",
@@ -64,6 +68,11 @@ def sessions() -> Exchange[list[SessionInfo]]:
 def applications() -> Exchange[list[AppInfo]]:
     """Return the registered applications, and why one is not traced."""
     return (yield from ask(ListApplications(), Applications)).applications
+
+
+def loggers() -> Exchange[list[LoggingProgram]]:
+    """Return the running programs with an agent of Python's logging, and their loggers."""
+    return (yield from ask(ListLoggers(), Loggers)).programs
 
 
 def add_trigger(

@@ -15,6 +15,7 @@ from ustconsumer.errors import CommandError, UsageError
 from ustconsumer.protocol.control import (
     ChannelInfo,
     Destination,
+    EventInfo,
     RotationSchedule,
     SnapshotOutput,
 )
@@ -104,10 +105,11 @@ def _equip(saved: SavedSession) -> Exchange[None]:
                 loglevel=event.loglevel,
                 exclusions=event.exclusions,
                 filter=event.filter or None,
+                domain=event.domain,
             )
         for event in channel.events:
             if not event.enabled:
-                yield from _disable(saved, channel, event.pattern)
+                yield from _disable(saved, channel, event)
         if not channel.enabled:
             yield from session.disable_channel(name, channel.name)
     for attribute, values in saved.trackers.items():
@@ -131,12 +133,13 @@ def _equip(saved: SavedSession) -> Exchange[None]:
         )
 
 
-def _disable(saved: SavedSession, channel: ChannelInfo, pattern: str) -> Exchange[None]:
+def _disable(saved: SavedSession, channel: ChannelInfo, disabled: EventInfo) -> Exchange[None]:
     """Disable a rule; of rules with one pattern all are, or none."""
+    pattern = disabled.pattern
     if any(event.enabled for event in channel.events if event.pattern == pattern):
         saved.warnings.append(
             f"event {pattern} of channel {channel.name} is enabled: another rule with that "
             "pattern is"
         )
         return
-    yield from session.disable_event(saved.name, [pattern], channel.name)
+    yield from session.disable_event(saved.name, [pattern], channel.name, domain=disabled.domain)

@@ -18,6 +18,7 @@ from ustconsumer.abi.perf import PERF_COUNTERS, PERF_RAW
 from ustconsumer.client.saved import SavedSession
 from ustconsumer.client.sessionwriter import OURS
 from ustconsumer.errors import UsageError
+from ustconsumer.protocol.agent import PYTHON, asked_for
 from ustconsumer.protocol.control import (
     ChannelInfo,
     ChannelOptions,
@@ -222,7 +223,7 @@ def _output(element: _Element) -> SnapshotOutput:
 def _domain(element: _Element, saved: SavedSession) -> None:
     kind = element.said_at("type")
     channels = list(element.all("channels", "channel"))
-    if kind != "UST":
+    if kind not in ("UST", "PYTHON"):
         if channels:
             saved.warnings.append(
                 f"session {saved.name}: events of domain {kind[:20]} are left out: not yet"
@@ -233,6 +234,10 @@ def _domain(element: _Element, saved: SavedSession) -> None:
         raise element.error(f"buffers of type {buffers[:20]!r}: PER_UID or PER_PID")
     for channel in channels:
         saved.channels.append(_channel(channel, buffers[4:].lower(), saved))
+        if kind == "PYTHON":
+            for event in saved.channels[-1].events:
+                event.domain = PYTHON
+                event.filter = asked_for(event)
     for tracker in element.all("process_attr_trackers", "vpid_process_attr_tracker"):
         _tracker(tracker, "vpid", saved)
     for tracker in element.all("process_attr_trackers", "vuid_process_attr_tracker"):

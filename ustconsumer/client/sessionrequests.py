@@ -120,6 +120,7 @@ def enable_event(
     loglevel: int = -1,
     exclusions: Iterable[str] = (),
     filter: str | None = None,  # noqa: A002 - lttng's word
+    domain: str = "",
 ) -> Exchange[list[str]]:
     """Record the events whose name matches.
 
@@ -138,6 +139,9 @@ def enable_event(
     filter : str, optional
         Record only events of which this expression is true: ``size > 4096 && item ==
         "tea*"``, ``$ctx.vpid == 42``. Without one of the fields none is recorded.
+    domain : {"", "python"}
+        "python": what a logger of Python's logging says, in programs with LTTng's agent;
+        ``pattern`` is its name, or ``*`` for all, levels are Python's (more severe is more).
 
     Raises
     ------
@@ -154,12 +158,13 @@ def enable_event(
         loglevel=loglevel,
         exclusions=list(exclusions),
         filter=filter or "",
+        domain=domain,
     )
     return (yield from done(EnableEvent(session=session, channel=channel, event=event)))
 
 
 def disable_event(
-    session: str, patterns: Iterable[str] = (), channel: str = ""
+    session: str, patterns: Iterable[str] = (), channel: str = "", *, domain: str = ""
 ) -> Exchange[list[str]]:
     """Record the events of rules no more, until `enable_event` has them again.
 
@@ -170,13 +175,15 @@ def disable_event(
         all rules of the channel.
     channel : str
         Default: the session's only channel.
+    domain : {"", "python"}
+        Of the rules, as in `enable_event`.
 
     Raises
     ------
     CommandError
         ``kind`` "no-such-event": no rule has such a pattern, none was disabled.
     """
-    message = DisableEvent(session=session, channel=channel, patterns=list(patterns))
+    message = DisableEvent(session=session, channel=channel, patterns=list(patterns), domain=domain)
     return (yield from done(message))
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
 import msgspec
 
 from ustconsumer.client.saved import SavedSession
 from ustconsumer.errors import UsageError
+from ustconsumer.protocol.agent import PYTHON, PYTHON_CHANNEL, traced_as
 from ustconsumer.protocol.contexts import parse_context
 from ustconsumer.protocol.control import ChannelInfo, Destination, EventInfo, SnapshotOutput
 from ustconsumer.protocol.destinations import relay_of
@@ -80,7 +81,10 @@ def write_session(saved: SavedSession) -> str:
         writer.leaf("shared_memory_path", saved.shm_path)
     if saved.channels:
         writer.begin("domains")
-        _domain(writer, saved)
+        loggers = [channel for channel in saved.channels if channel.name == PYTHON_CHANNEL]
+        _domain(writer, saved, [each for each in saved.channels if each not in loggers])
+        if loggers:
+            _domain(writer, saved, loggers, "PYTHON")
         writer.end()
     writer.leaf("started", saved.started)
     _attributes(writer, saved)
@@ -95,16 +99,22 @@ def write_session(saved: SavedSession) -> str:
     return "\n".join([*writer.lines, ""])
 
 
-def _domain(writer: _Writer, saved: SavedSession) -> None:
+def _domain(
+    writer: _Writer, saved: SavedSession, channels: Sequence[ChannelInfo], kind: str = "UST"
+) -> None:
     buffers = saved.channels[0].options.buffers
     writer.begin("domain")
-    writer.leaf("type", "UST")
+    writer.leaf("type", kind)
     writer.leaf("buffer_type", f"PER_{buffers.upper()}")
-    writer.begin("channels")
-    for channel in saved.channels:
-        _channel(writer, channel, saved)
-    writer.end()
-    _trackers(writer, saved)
+    if channels:
+        writer.begin("channels")
+        for channel in channels:
+            _channel(writer, channel, saved)
+        writer.end()
+    else:
+        writer.empty("channels")
+    if kind == "UST":
+        _trackers(writer, saved)
     writer.end()
 
 
@@ -153,8 +163,9 @@ def _event(writer: _Writer, event: EventInfo) -> None:
     writer.leaf("loglevel_type", _LEVELS[event.loglevel_type])
     if event.loglevel_type:
         writer.leaf("loglevel", event.loglevel)
-    if event.filter:
-        writer.leaf("filter", event.filter)
+    condition = traced_as(event).filter if event.domain == PYTHON else event.filter
+    if condition:
+        writer.leaf("filter", condition)
     if event.exclusions:
         writer.begin("exclusions")
         for name in event.exclusions:

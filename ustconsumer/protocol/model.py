@@ -52,6 +52,8 @@ class EventInfo(msgspec.Struct, kw_only=True):
     exclusions: list[str] = []
     #: an expression, see `ustconsumer.client.filter`; empty: none
     filter: str = ""
+    #: "python": of loggers, ``pattern`` is the name of one or ``*``; else of user space
+    domain: str = ""
 
 
 class ChannelInfo(msgspec.Struct, kw_only=True):

@@ -19,7 +19,10 @@ __all__ = [
     "EnableChannel",
     "EnableEvent",
     "ListApplications",
+    "ListLoggers",
     "ListSessions",
+    "Loggers",
+    "LoggingProgram",
     "PauseSession",
     "Sessions",
     "SpawnConsumer",
@@ -66,6 +69,8 @@ class DisableEvent(Message, tag="disable-event", kw_only=True):
     channel: str = ""
     #: as they were enabled, whatever their filters and levels; empty: all rules
     patterns: list[str] = msgspec.field(default_factory=list)
+    #: of the rules, as in `EventInfo`
+    domain: str = ""
 
 
 class DisableChannel(Message, tag="disable-channel", kw_only=True):
@@ -95,6 +100,24 @@ class AddContext(Message, tag="add-context", kw_only=True):
     #: empty: every channel (a new "channel0" if there is none)
     channel: str = ""
     contexts: list[str]
+
+
+class ListLoggers(Message, tag="list-loggers", kw_only=True):
+    """Ask running programs for their loggers; replied to with `Loggers`."""
+
+
+class LoggingProgram(msgspec.Struct, kw_only=True):
+    """A program with an agent of Python's logging."""
+
+    pid: int
+    uid: int
+    #: of its executable
+    name: str
+    loggers: list[str]
+
+
+class Loggers(Message, tag="loggers", kw_only=True):
+    programs: list[LoggingProgram]
 
 
 class StartSession(Message, tag="start", kw_only=True):
@@ -162,6 +185,8 @@ MESSAGES: tuple[type[Message], ...] = (
     PauseSession,
     ListSessions,
     ListApplications,
+    ListLoggers,
+    Loggers,
     SpawnConsumer,
     Sessions,
     Applications,
