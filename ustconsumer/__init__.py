@@ -7,7 +7,7 @@ What lives where:
 - ``open_trace``: the events of what was recorded (`ustconsumer.ctf.reading`)
 - ``record``: record this process for the time of a block (`ustconsumer.client.inprocess`)
 - ``record_command``: run a command and record it (`ustconsumer.client.record`)
-- ``connect``, ``Session``: control a registry (`ustconsumer.client`)
+- ``connect``, ``Session``: control a registry (`ustconsumer.client`); ``aio``: with asyncio
 - ``tracer``: the tracepoints of a Python program; ``testing``: a fixture of pytest for them
 - ``errors``: the exceptions, one tree below `UstConsumerError`
 
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ustconsumer import errors as errors
+    from ustconsumer.client import aio as aio
     from ustconsumer.client.inprocess import record as record
     from ustconsumer.client.record import record_command as record_command
+    from ustconsumer.client.registry import Registry as Registry
     from ustconsumer.client.registry import connect as connect
     from ustconsumer.client.session import Session as Session
     from ustconsumer.consumer.attach import attach as attach
     from ustconsumer.ctf.reading import open_trace as open_trace
 
 __all__ = [
+    "Registry",
     "Session",
     "__version__",
+    "aio",
     "attach",
     "connect",
     "errors",
@@ -44,6 +48,7 @@ __version__ = "0.1.0"
 
 #: public name -> the module that defines it
 _HOMES = {
+    "Registry": "ustconsumer.client.registry",
     "Session": "ustconsumer.client.session",
     "attach": "ustconsumer.consumer.attach",
     "connect": "ustconsumer.client.registry",
@@ -51,13 +56,15 @@ _HOMES = {
     "record": "ustconsumer.client.inprocess",
     "record_command": "ustconsumer.client.record",
 }
+#: those that are modules
+_MODULES = {"aio": "ustconsumer.client.aio", "errors": "ustconsumer.errors"}
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "errors":
-        return importlib.import_module("ustconsumer.errors")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     try:
         home = _HOMES[name]
     except KeyError:

@@ -43,7 +43,13 @@ class Side:
         source.chmod(0o644)
         pipe = subprocess.PIPE
         program = self.rundir.start(
-            [PYTHON, source], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            [PYTHON, source],
+            # Milliseconds until it looks for a registry again.
+            env={"LTTNG_UST_PYTHON_REGISTER_RETRY_DELAY": "100"},
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
         assert program.stdout
         assert program.stdout.readline() == "ready\n"
@@ -212,7 +218,6 @@ def test_a_registry_that_comes_back(user: User) -> None:
         port_file = rundir.path / "agent.port"
         with running_registry(rundir, option, private=False):
             assert port_file.read_text() == option.partition("=")[2] + "\n"
-            rundir.env["LTTNG_UST_PYTHON_REGISTER_RETRY_DELAY"] = "100"
             program = side.start()
         assert not port_file.exists()
         with running_registry(rundir, option, private=False) as registry:

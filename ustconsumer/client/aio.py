@@ -264,6 +264,7 @@ class AsyncRegistry:
 
     sessions = _registry_verb(registryrequests.sessions)
     applications = _registry_verb(registryrequests.applications)
+    loggers = _registry_verb(registryrequests.loggers)
 
     add_trigger = _registry_verb(registryrequests.add_trigger)
     triggers = _registry_verb(registryrequests.triggers)

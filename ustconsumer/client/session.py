@@ -144,30 +144,6 @@ class Session:
         )
         return self._copier.copy(self.connection.welcome.rundir, place)
 
-    async def snapshot_async(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        name: str = "",
-        max_size: int = 0,
-        switch: bool = False,
-        data_url: str = "",
-    ) -> Snapshot:
-        """As `snapshot`, for a program with an asyncio loop, which goes on meanwhile.
-
-        No other method may be called until it has returned: they share a connection.
-        """
-        import asyncio
-
-        return await asyncio.to_thread(
-            self.snapshot,
-            path,
-            name=name,
-            max_size=max_size,
-            switch=switch,
-            data_url=data_url,
-        )
-
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> list[str]:
         """Write what the session is made of to ``NAME.lttng``, in LTTng's format.
 
