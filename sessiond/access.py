@@ -58,6 +58,10 @@ class Access:
         """May programs of this uid register, where the kernel does not keep others out?"""
         return self._global or uid in (0, self._own_uid)
 
+    def may_be_traced(self, uid: int) -> bool:
+        """May programs of this uid register, should they reach the socket? Root's take all."""
+        return self._own_uid == 0 or self.may_register(uid)
+
     def may_end(self, uid: int) -> bool:
         """May this peer end the registry?"""
         return uid in (0, self._own_uid)

@@ -226,6 +226,8 @@ class Daemon:
 
     def _no_room(self, peer: Peer) -> str:
         """Return why a uid may not have another application, empty if it may."""
+        if not self.access.may_be_traced(peer.uid):
+            return f"it is of uid {peer.uid}, and the registry takes its own user's and root's"
         if self._is_registered(peer):
             return ""
         try:

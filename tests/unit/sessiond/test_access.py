@@ -31,6 +31,8 @@ def test_own_registry() -> None:
     assert [access.may_control(uid) for uid in (ROOT, ME, OTHER)] == [True, True, False]
     assert [access.may_manage(uid, ROOT) for uid in (ROOT, ME, OTHER)] == [True, True, False]
     assert not access.is_tracer(ROOT)
+    assert [access.may_be_traced(uid) for uid in (ROOT, ME, OTHER)] == [True, True, False]
+    assert Access(ROOT, False, "root").may_be_traced(OTHER)
 
 
 def test_global_registry() -> None:
