@@ -69,7 +69,13 @@ def full(channel: str, session: str = "uid") -> Case:
 
 
 #: Options of ``create``. The buffers of a session are of one kind.
-SESSIONS = {"uid": "", "pid": "", "snapshot": "--snapshot", "snapshot-pid": "--snapshot"}
+SESSIONS = {
+    "uid": "",
+    "pid": "",
+    "shm": "--shm-path={home}/shm",
+    "snapshot": "--snapshot",
+    "snapshot-pid": "--snapshot",
+}
 _SMALL = "--subbuf-size=4K --num-subbuf=4"
 _LEVELS = ("EMERG", "WARNING", "NOTICE", "INFO", "DEBUG_SYSTEM", "DEBUG", "trace_err")
 #: Those of user space: facts, application protocol 4.1. vpid and vtid are numbers of the run.
@@ -108,6 +114,16 @@ CASES: dict[str, Case] = {
     "overwrite": full(f"--overwrite {_SMALL}"),
     "overwrite-two": full("--overwrite --subbuf-size=8192 --num-subbuf=2"),
     "overwrite-pid": full(f"--overwrite --buffers-pid {_SMALL}", "pid"),
+    **{
+        option.split("=")[0]: on("'fields:*'", channel=f"--{option}")
+        for option in (
+            *("buffers-uid", "switch-timer=5ms", "read-timer=5ms", "monitor-timer=5ms"),
+            "blocking-timeout=1s",
+        )
+    },
+    "tracefiles": on("'steps:*'", channel="--tracefile-size=16K --subbuf-size=4K --num-subbuf=32"),
+    "shm-path": on("--all", session="shm"),
+    "shm-path-overwrite": full(f"--overwrite {_SMALL}", "shm"),
     "snapshot-fields": on("'fields:*'", session="snapshot"),
     "snapshot-small": full(f"--overwrite {_SMALL}", "snapshot"),
     "snapshot-two": full("--overwrite --subbuf-size=8192 --num-subbuf=2", "snapshot"),
@@ -236,7 +252,14 @@ def record(side: Side, apps: Apps) -> Recorded:
     rundir, verbs = side.rundir, []
     outputs = {session: rundir.home / f"trace-{session}" for session in SESSIONS}
     for session, options in SESSIONS.items():
-        verbs.append(["create", session, f"--output={outputs[session]}", *options.split()])
+        verbs.append(
+            [
+                "create",
+                session,
+                f"--output={outputs[session]}",
+                *options.format(home=rundir.home).split(),
+            ]
+        )
     for name, case in CASES.items():
         of = ["-u", f"--session={case.session}"]
         verbs.append(["enable-channel", *of, name, *case.channel.split()])
