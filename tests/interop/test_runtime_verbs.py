@@ -123,6 +123,29 @@ def track_users(side: Side) -> None:
     program.end()
 
 
+def track_by_other_words(side: Side) -> None:
+    uid = side.rundir.user.uid
+    side.do("enable-event", "-u", "steps:tick")
+    side.do("start")
+    program = side.start()
+    side.do("track", "-u", "--pid=1")
+    program.step(1)
+    side.do("track", "-u", f"--pid={program.pid}")
+    program.step(2)
+    side.do("untrack", "-u", f"--pid={program.pid}")
+    program.step(1)
+    side.do("track", "-u", "--pid", "--all")
+    program.step(1)
+    side.do("track", "-u", f"--vuid={uid}")
+    program.step(3)
+    side.do("untrack", "-u", f"--vuid={uid}")
+    program.step(1)
+    side.do("track", "-u", "--vuid", "--all")
+    side.do("disable-event", "-u", "--all-events")
+    program.step(1)
+    program.end()
+
+
 def regenerate_statedump(side: Side) -> None:
     side.do("enable-event", "-u", "steps:tick")
     side.do("enable-event", "-u", "lttng_ust_statedump:start")
@@ -142,6 +165,7 @@ SCENARIOS = [
     track_while_it_runs,
     track_before_start,
     track_users,
+    track_by_other_words,
     regenerate_statedump,
 ]
 

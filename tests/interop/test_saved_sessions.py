@@ -148,3 +148,36 @@ def _recorded(side: Side) -> list[str]:
     program.end()
     side.do("stop", "s")
     return side.events()
+
+
+@pytest.mark.peers("lttng", "lttng-sessiond")
+@pytest.mark.parametrize("kind", ["snapshot"])
+def test_other_kinds_of_sessions(kind: str, user_rundir: Rundir) -> None:
+    home = user_rundir.home
+    with lttng_sessiond() as lttng:
+        place = lttng.rundir.home
+        if kind == "snapshot":
+            lttng("create", "s", "--snapshot", f"--output={place}/trace")
+            lttng("snapshot", "del-output", "snapshot-1")
+            lttng("snapshot", "add-output", "--name=mine", "--max-size=10M", f"{place}/second")
+        else:
+            lttng("create", "s", f"--output={place}/trace", f"--shm-path={place}/shm")
+        lttng("enable-channel", "-u", "one", "--buffers-pid")
+        lttng("enable-event", "-u", "-c", "one", "a:b")
+        directory = place / "saved"
+        directory.mkdir()
+        directory.chmod(0o777)
+        lttng("save", "s", f"--output-path={directory}")
+        theirs = directory / "s.lttng"
+        copy = home / "theirs.lttng"
+        copy.write_bytes(theirs.read_bytes())
+        copy.chmod(0o644)
+        with running_registry(user_rundir):
+            for arguments in (("load", "s", "-i", copy), ("save", "s", "-o", home / "ours")):
+                result = user_rundir.drtrace(*arguments)
+                assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+            user_rundir.drtrace("destroy", "s")
+        ours = home / "ours" / "s.lttng"
+        assert elements(ours) == elements(theirs) - EMPTY_DOMAINS
+        wanted = loaded(lttng, theirs)
+        assert loaded(lttng, ours) == wanted

@@ -23,7 +23,7 @@ _CHOICE = frozenset({"--help", "--session", "--userspace", "--channel"})
 #: Tests whose events, or chunks of events, are the peer's own; in this directory.
 _SAME = "test_same_options.py"
 _RUN = "test_runtime_verbs.py"
-_CHUNKS = "test_rotations.py"
+_RELAY = "test_rotations_relay.py"
 _FILES = "test_tracefiles.py"
 _PYTHON = "test_python_logging.py"
 #: Behind these words: why the option has no part in what events there are.
@@ -37,9 +37,9 @@ SHARED: dict[str, dict[str, str]] = {
         "--ctrl-url": _OPEN,
         "--data-url": _OPEN,
         "--live": _OPEN,
-        "--no-output": _OPEN,
+        "--no-output": _NO + "there is nowhere to write them",
         "--output": _SAME,
-        "--set-url": _OPEN,
+        "--set-url": _RELAY,
         "--shm-path": _SAME,
         "--snapshot": _SAME,
     },
@@ -53,8 +53,8 @@ SHARED: dict[str, dict[str, str]] = {
         "--override-name": _FILE,
         "--override-url": "test_saved_sessions.py",
     },
-    "clear": {"--all": _OPEN},
-    "rotate": {"--no-wait": _OPEN},
+    "clear": {"--all": _NO + "chooses sessions to clear"},
+    "rotate": {"--no-wait": _RELAY},
     "view": {"--trace-path": _NO + "reads what is recorded"},
     "enable-channel": {
         "--blocking-timeout": _SAME,
@@ -83,11 +83,11 @@ SHARED: dict[str, dict[str, str]] = {
 SHARED |= {
     "disable-event": {
         "--all": _RUN,
-        "--all-events": _RUN + " -a",
+        "--all-events": _RUN,
         "--python": _PYTHON,
     },
-    "track": {"--all": _RUN, "--pid": _OPEN, "--vgid": _RUN, "--vpid": _RUN, "--vuid": _RUN},
-    "untrack": {"--all": _RUN, "--pid": _OPEN, "--vgid": _RUN, "--vpid": _RUN, "--vuid": _OPEN},
+    "track": {"--all": _RUN, "--pid": _RUN, "--vgid": _RUN, "--vpid": _RUN, "--vuid": _RUN},
+    "untrack": {"--all": _RUN, "--pid": _RUN, "--vgid": _RUN, "--vpid": _RUN, "--vuid": _RUN},
     "enable-rotation": {"--size": _OPEN, "--timer": _OPEN},
     "disable-rotation": {"--size": _OPEN, "--timer": _OPEN},
     "add-trigger": dict.fromkeys(
