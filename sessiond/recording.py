@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from sessiond.endings import Endings
 from sessiond.kept import AllKept, KeptTraces
 from sessiond.lacks import Lacks
+from sessiond.monitor import Monitor
 from sessiond.outputs import SnapshotOutputs
 from sessiond.owners import Owner
 from sessiond.past import PastTraces
@@ -70,6 +71,7 @@ class Recording:
         self._switcher = Switcher(
             session, self.traces.values, lambda: self.lease is None and not self._closed
         )
+        self._monitor = Monitor(session, self.traces.values)
         self._endings = Endings(lambda: [each.peer.pid for each in self.subscriptions], self._ended)
         self._lease_taken = asyncio.Event()
         self._lease_free = asyncio.Event()
@@ -140,6 +142,7 @@ class Recording:
             trace.set_paused(True)
         self.traces[owner.key] = trace
         self._switcher.start()
+        self._monitor.start()
         for subscription in self.subscriptions:
             subscription.push_trace(trace)
         if self.lease is not None:
@@ -247,6 +250,7 @@ class Recording:
         if self.lease is not None:
             self.lease.push_timers(channel)
         self._switcher.start()
+        self._monitor.start()
 
     async def switch(self) -> None:
         """Close the packets being written for good, unless that is a consumer's business."""
@@ -363,6 +367,7 @@ class Recording:
         lost = {channel.name: self._past.lost(channel.id) for channel in session.channels}
         for stream in streams:
             lost[stream.channel] = min(lost[stream.channel] + stream.lost, MAX_COUNT)
+        loads = self._monitor.loads()
         return SessionInfo(
             name=session.name,
             id=session.id,
@@ -372,7 +377,10 @@ class Recording:
             output=session.output,
             destination=session.destination,
             created=session.created.isoformat(),
-            channels=[channel.info(lost[channel.name]) for channel in session.channels],
+            channels=[
+                channel.info(lost[channel.name], loads.get(channel.name))
+                for channel in session.channels
+            ],
             streams=streams,
             consumer=consumer,
             processes=list(session.processes),
@@ -396,6 +404,7 @@ class Recording:
         """Say goodbye to the readers and let go of the memory."""
         self._closed = True
         self._switcher.close()
+        self._monitor.close()
         self.rotations.close()
         self._endings.close()
         self._kept.close()

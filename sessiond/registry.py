@@ -17,7 +17,13 @@ from sessiond.trackers import Program, Trackers
 from ustconsumer.client.filter import FilterProgram, compile_filter
 from ustconsumer.errors import CommandError
 from ustconsumer.protocol.agent import PYTHON, PYTHON_CHANNEL, traced_as
-from ustconsumer.protocol.control import ChannelInfo, ChannelOptions, Destination, EventInfo
+from ustconsumer.protocol.control import (
+    ChannelInfo,
+    ChannelLoad,
+    ChannelOptions,
+    Destination,
+    EventInfo,
+)
 
 __all__ = ["TRANSITIONS", "Channel", "Registry", "Rule", "Session"]
 
@@ -68,7 +74,7 @@ class Channel:
     rules: list[Rule] = field(default_factory=list)
     enabled: bool = True
 
-    def info(self, discarded: int) -> ChannelInfo:
+    def info(self, discarded: int, load: ChannelLoad | None = None) -> ChannelInfo:
         return ChannelInfo(
             name=self.name,
             enabled=self.enabled,
@@ -76,6 +82,7 @@ class Channel:
             contexts=list(self.contexts),
             events=[rule.info for rule in self.rules],
             discarded=discarded,
+            load=load,
         )
 
 

@@ -58,6 +58,11 @@ _PAGE = mmap.PAGESIZE
 #: Descriptors that are left for clients.
 _RESERVE = 64
 _SAMPLED = ("offset", "consumed", "lost_full", "lost_wrap", "lost_big")
+#: layout -> where these words are
+_SAMPLED_AT = {
+    name: tuple(RING_LAYOUTS[name].control.offset(word) for word in _SAMPLED)
+    for name in LAYOUTS.values()
+}
 
 
 class DescriptorsError(RingBufferError):
@@ -176,6 +181,30 @@ class Stream:
         return StreamInfo(
             id=self.id,
             trace=trace,
+            channel=self.channel.name,
+            cpu=self.cpu,
+            produced=produced,
+            consumed=consumed,
+            lost_full=full,
+            lost_wrap=wrap,
+            lost_big=big,
+        )
+
+    def sample(self) -> StreamInfo:
+        """Return what `info` does, at a fraction of the cost: for those who look often.
+
+        The words are read one after the other and may be of different moments.
+        """
+        places = _SAMPLED_AT[self.geometry.layout.name]
+        block = os.pread(self.fd, places[-1] + 8, 0)
+        # A file that was cut off is shorter.
+        block = block.ljust(places[-1] + 8, b"\0")
+        produced, consumed, full, wrap, big = (
+            int.from_bytes(block[place : place + 8], "little") for place in places
+        )
+        return StreamInfo(
+            id=self.id,
+            trace="",
             channel=self.channel.name,
             cpu=self.cpu,
             produced=produced,

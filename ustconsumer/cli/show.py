@@ -35,8 +35,8 @@ def shown_state(info: SessionInfo) -> str:
     return f"{state} snapshot" if info.snapshot else state
 
 
-def describe_session(info: SessionInfo) -> str:
-    """Return the details of a session, many lines."""
+def describe_session(info: SessionInfo, *, load: bool = False) -> str:
+    """Return the details of a session, many lines; with ``load``, how full its buffers are."""
     lines = [f"Recording session {info.name}: [{shown_state(info)}]"]
     lines += trace_outputs(info)
     lines += _ways(info.destination)
@@ -54,7 +54,7 @@ def describe_session(info: SessionInfo) -> str:
     lines += ["Channels:", "-------------"]
     for channel in info.channels:
         streams = [stream for stream in info.streams if stream.channel == channel.name]
-        lines += _channel(channel, streams)
+        lines += _channel(channel, streams, load)
     if not info.channels:
         lines += ["None", ""]
     rules = [rule for channel in info.channels for rule in channel.events if rule.domain]
@@ -156,7 +156,7 @@ def _scheme(info: SessionInfo) -> str:
     return "per-process" if per_process else "per-user"
 
 
-def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
+def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo], load: bool) -> list[str]:
     options = channel.options
     lines = [f"- {channel.name}: [{_enabled(channel.enabled)}]", "", "    Attributes:"]
     lines += [
@@ -180,6 +180,7 @@ def _channel(channel: ChannelInfo, streams: Iterable[StreamInfo]) -> list[str]:
         "    Statistics:",
         f"      Discarded events: {channel.discarded}",
         *_reasons(streams),
+        *(_load(channel) if load else []),
         "",
         "    Recording event rules:",
     ]
@@ -193,6 +194,23 @@ def _reasons(streams: Iterable[StreamInfo]) -> list[str]:
     too_big = sum(stream.lost_big for stream in streams)
     # No number of sub-buffers helps these.
     return [f"        too big for a sub-buffer: {too_big}"] if too_big else []
+
+
+def _load(channel: ChannelInfo) -> list[str]:
+    """Return how fast it is written and how full it gets, as far as that was looked at."""
+    load = channel.load
+    if load is None:
+        return []
+    lost = f", {load.discarded_rate} events/s discarded" if load.discarded_rate else ""
+    lines = [f"      Written:          {load.rate} bytes/s (highest {load.highest_rate}){lost}"]
+    if load.capacity and channel.options.mode == "discard":
+        now, most = (
+            round(100 * filled / load.capacity) for filled in (load.fill, load.highest_fill)
+        )
+        lines.append(f"      Fullest buffer:   {now} % (highest {most} %)")
+    if load.history_us:
+        lines.append(f"      Holds the last:   {load.history_us / 1e6:.3g} s")
+    return lines
 
 
 def _event(event: EventInfo) -> str:

@@ -21,5 +21,5 @@ def run(arguments: argparse.Namespace, context: Context) -> None:
     with context.connect() as registry:
         name = current.choose(arguments.session, context.rundir)
         info = registry.session(name).info()
-    context.say(describe_session(info))
+    context.say(describe_session(info, load=True))
     context.dump(info)

@@ -37,6 +37,7 @@ from ustconsumer.protocol.messages import (
 from ustconsumer.protocol.model import (
     AppInfo,
     ChannelInfo,
+    ChannelLoad,
     ChannelOptions,
     ConsumerInfo,
     ConsumerStats,
@@ -130,6 +131,7 @@ __all__ = [
     "Attach",
     "Attached",
     "ChannelInfo",
+    "ChannelLoad",
     "ChannelOptions",
     "Clear",
     "ClearSession",

@@ -10,6 +10,7 @@ from ustconsumer.protocol.messages import MAX_COUNT
 __all__ = [
     "AppInfo",
     "ChannelInfo",
+    "ChannelLoad",
     "ChannelOptions",
     "ConsumerInfo",
     "ConsumerStats",
@@ -56,6 +57,24 @@ class EventInfo(msgspec.Struct, kw_only=True):
     domain: str = ""
 
 
+class ChannelLoad(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the monitor timer saw of a channel's buffers; sizes in bytes."""
+
+    #: written each second to all of them: between the last two samples, and between any two
+    rate: int = 0
+    highest_rate: int = 0
+    #: events discarded each second, between the last two samples
+    discarded_rate: int = 0
+    #: of the buffer of one CPU
+    capacity: int = 0
+    #: not yet read, of the fullest buffer: at the last sample, and ever; in overwrite mode 0
+    fill: int = 0
+    highest_fill: int = 0
+    #: in overwrite mode, microseconds of which the most written buffer holds the events, at the
+    #: rate between the last two samples; 0: nothing was written
+    history_us: int = 0
+
+
 class ChannelInfo(msgspec.Struct, kw_only=True):
     name: str
     enabled: bool
@@ -64,6 +83,8 @@ class ChannelInfo(msgspec.Struct, kw_only=True):
     events: list[EventInfo]
     #: events lost so far in all its buffers, also in those that are gone
     discarded: int = 0
+    #: absent before there are buffers, and where the monitor timer is 0
+    load: ChannelLoad | None = None
 
 
 class StreamInfo(msgspec.Struct, kw_only=True):

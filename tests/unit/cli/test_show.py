@@ -18,6 +18,7 @@ from ustconsumer.errors import CommandError
 from ustconsumer.protocol.control import (
     AppInfo,
     ChannelInfo,
+    ChannelLoad,
     ChannelOptions,
     ConsumerInfo,
     ConsumerStats,
@@ -92,6 +93,24 @@ def test_losses_of_each_channel() -> None:
     assert "too big" not in one
     assert "      Discarded events: 5\n        too big for a sub-buffer: 4\n" in two
     assert "Buffering scheme: per-process\n" in text
+
+
+def test_how_fast_and_how_full() -> None:
+    one, two, three = channel("one", 0), channel("two", 0, mode="overwrite"), channel("three", 0)
+    one.load = ChannelLoad(
+        rate=10, highest_rate=99, discarded_rate=3, capacity=4096, fill=1024, highest_fill=4096
+    )
+    two.load = ChannelLoad(rate=10, highest_rate=99, capacity=4096, history_us=12_340_000)
+    text = describe_session(session(channels=[one, two, three]), load=True)
+    first, second, third = text.split("    Statistics:\n")[1:]
+    assert "      Written:          10 bytes/s (highest 99), 3 events/s discarded\n" in first
+    assert "      Fullest buffer:   25 % (highest 100 %)\n" in first
+    assert "      Written:          10 bytes/s (highest 99)\n" in second
+    assert "      Holds the last:   12.3 s\n" in second
+    assert "Fullest" not in second
+    assert "Written" not in third
+    # Not in the words of `lttng list`.
+    assert "Fullest" not in describe_session(session(channels=[one]))
 
 
 def test_rules_are_shown_with_what_they_leave_out() -> None:
