@@ -157,7 +157,7 @@ print(places[1])
 
 def test_mistakes(rundir: Rundir) -> None:
     source = """
-from ustconsumer.errors import CommandError, UsageError
+from ustconsumer.errors import UsageError
 def refused(what, error=UsageError):
     try:
         what()
@@ -176,7 +176,7 @@ occupied = os.path.join(os.environ["HOME"])
 assert "not empty" in refused(ustconsumer.record(output=occupied).start)
 absent = os.path.join(occupied, "absent", "trace")
 wrong = ustconsumer.record(output=absent, contexts=["no-such-context"])
-assert "no-such-context" in refused(wrong.start, CommandError)
+assert "no-such-context" in refused(wrong.start, UsageError)
 assert not os.path.exists(os.path.dirname(absent))
 with ustconsumer.record() as trace:
     order(1, "tea", 1.0)
