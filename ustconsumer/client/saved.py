@@ -6,6 +6,8 @@ How it is asked for and made is the same for both front-ends, see `ustconsumer.c
 
 from __future__ import annotations
 
+import os.path
+import re
 from dataclasses import dataclass, field
 
 from ustconsumer.client import registryrequests as registry
@@ -21,6 +23,9 @@ from ustconsumer.protocol.control import (
 )
 
 __all__ = ["SavedSession", "describe", "make"]
+
+#: The directory of one session below the one that was asked for. The next gets its own there.
+_DATED = re.compile(r"(?<=.)/[^/]+-\d{8}-\d{6}(-\d+)?$")
 
 
 @dataclass
@@ -78,7 +83,7 @@ def make(saved: SavedSession, *, replace: bool = False) -> Exchange[None]:
         saved.name,
         saved.output,
         snapshot=saved.snapshot,
-        shm_path=saved.shm_path or None,
+        shm_path=_DATED.sub("", os.path.normpath(saved.shm_path)) if saved.shm_path else None,
         destination=saved.destination,
     )
     try:
