@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ustconsumer.cli.context import Context
 from ustconsumer.cli.terminal import HelpFormatter
@@ -21,7 +21,7 @@ from ustconsumer.errors import (
     UstConsumerError,
 )
 
-__all__ = ["run"]
+__all__ = ["parser_of", "run"]
 
 _FAILED, _UNDEFINED, _FATAL, _WARNING = 1, 2, 3, 4
 _WITH_VALUE = ("--rundir", "--group")
@@ -124,8 +124,17 @@ def _split(argv: list[str]) -> tuple[str | None, list[str]]:
     return None, argv
 
 
-def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
-    module = importlib.import_module(f"ustconsumer.cli.{name.translate(_MODULE)}")
+def _module_of(name: str) -> Any:
+    return importlib.import_module(f"ustconsumer.cli.{name.translate(_MODULE)}")
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb, general options included."""
+    return _parser_of(name)
+
+
+def _parser_of(name: str) -> _Parser:
+    verb, module = VERBS[name], _module_of(name)
     parser = _Parser(
         prog=f"{_PROGRAM} {name}",
         description=f"{verb.summary}.",
@@ -135,6 +144,11 @@ def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
     parser.failure = verb.failure
     module.configure(parser)
     _add_global_options(parser, getattr(module, "OWN_OPTIONS", ()))
+    return parser
+
+
+def _run_verb(name: str, verb: Verb, argv: list[str]) -> int:
+    module, parser = _module_of(name), _parser_of(name)
     prepare = getattr(module, "prepare", None)
     arguments = parser.parse(argv if prepare is None else prepare(argv))
     if arguments.version and name != "version":

@@ -66,5 +66,6 @@ VERBS = {
     "view": Verb("Miscellaneous", "Show the events of a trace"),
     "unpack": Verb("Miscellaneous", "Write a compressed trace as a plain one"),
     "recover": Verb("Miscellaneous", "Write what is left in buffers after a crash as a trace"),
+    "completion": Verb("Miscellaneous", "Print what has a shell complete command lines"),
     "version": Verb("Miscellaneous", "Show version information"),
 }
