@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from consumerd import disk, network, snapshot
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _KINDS = {"disk": disk, "network": network, "snapshot": snapshot}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="ust-consumerd", description="Consume a recording session of ltt-sessiond."
     )
@@ -26,7 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind.add_argument("session", help="name of the session")
         kind.add_argument("--rundir", help="run directory of the registry")
         module.add_arguments(kind)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    arguments = make_parser().parse_args(argv)
     status: int = _KINDS[arguments.kind].main(arguments)
     return status
 

@@ -28,7 +28,7 @@ from ustconsumer.relay.server import Relay
 from ustconsumer.relay.sessions import Sessions
 from ustconsumer.relay.viewers import Viewers
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _URL = re.compile(r"tcp6?://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]*)(?::(\d+))?")
 
@@ -43,8 +43,8 @@ def _address(text: str) -> tuple[str, int | None]:
 _address.__name__ = "tcp://HOST[:PORT]"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; return its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="ust-relayd", description="Receive traces from a network."
     )
@@ -102,7 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="viewers need neither token nor certificate (Babeltrace has none)",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; return its exit status."""
+    arguments = make_parser().parse_args(argv)
     logging.basicConfig(format="ust-relayd: %(message)s", level=logging.INFO)
     raise_descriptor_limit()
     try:

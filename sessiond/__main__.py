@@ -26,14 +26,14 @@ from ustconsumer.errors import UsageError
 from ustconsumer.limits import raise_descriptor_limit
 from ustconsumer.paths import default_rundir, wait_word_path
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _log = logging.getLogger("sessiond")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a registry; return the exit status."""
-    options = _parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr,
         format="ltt-sessiond: %(message)s",
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="ltt-sessiond",
         description="Session registry: knows the recording sessions and the programs they record.",
