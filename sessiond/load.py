@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from ustconsumer.protocol.control import ChannelLoad, StreamInfo
 from ustconsumer.protocol.messages import MAX_COUNT
 
-__all__ = ["Load"]
+__all__ = ["Load", "advised"]
 
 _WORD = 1 << 64
+#: Sub-buffers beyond which larger ones are better, and bytes of each CPU that nobody has.
+_MANY, _MOST = 64, 1 << 30
 
 
 @dataclass
@@ -22,10 +24,13 @@ class Load:
     ----------
     sampled : float
         When, in seconds; 0: never.
+    event_size : float
+        Mean bytes of an event, of those in a packet; 0: not known.
     """
 
     overwrite: bool
     sampled: float = 0.0
+    event_size: float = 0.0
     _seen: dict[int, StreamInfo] = field(default_factory=dict)
     _rate: float = 0.0
     _highest_rate: float = 0.0
@@ -34,6 +39,16 @@ class Load:
     _highest_fill: int = 0
     _capacity: int = 0
     _history: float = 0.0
+    #: events lost in a row, by stream: without a sample at which none were
+    _burst: dict[int, int] = field(default_factory=dict)
+    _highest_burst: int = 0
+    #: of each stream when it was last looked at
+    _refused: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def highest_burst(self) -> int:
+        """Most events that one buffer discarded in a row for want of room."""
+        return self._highest_burst
 
     def add(self, now: float, streams: Iterable[StreamInfo], capacity: int) -> None:
         """Take samples of its streams.
@@ -47,9 +62,10 @@ class Load:
         capacity : int
             Bytes of the buffer of a stream.
         """
+        streams = list(streams)
+        full = self.note_losses(streams, over=True)
         before, self._seen = self._seen, {}
         written = busiest = lost = fill = 0
-        full = False
         for stream in streams:
             self._seen[stream.id] = stream
             last = before.get(stream.id)
@@ -58,7 +74,6 @@ class Load:
                 written += produced
                 busiest = max(busiest, produced)
                 lost += (stream.lost - last.lost) % _WORD
-                full = full or stream.lost_full != last.lost_full
             fill = max(fill, min((stream.produced - stream.consumed) % _WORD, capacity))
         self._capacity, self._fill = capacity, fill
         # Discarded for want of room: it was full, though it may have been read since.
@@ -70,8 +85,45 @@ class Load:
             self._history = capacity * seconds / busiest if busiest else 0.0
         self.sampled = now
 
-    def info(self) -> ChannelLoad:
-        """Return what clients see of it."""
+    def note_losses(self, streams: Iterable[StreamInfo], *, over: bool = False) -> bool:
+        """Take what was discarded of samples, also shortly after the last ones.
+
+        Parameters
+        ----------
+        over : bool
+            A stream that has lost nothing since has had room: what it loses next is another
+            burst.
+
+        Returns
+        -------
+        bool
+            Some buffer was full.
+        """
+        full = False
+        for stream in streams:
+            # A buffer that is new was empty.
+            refused = (stream.lost_full - self._refused.get(stream.id, 0)) % _WORD
+            self._refused[stream.id] = stream.lost_full
+            full = full or refused > 0
+            if refused:
+                self._burst[stream.id] = self._burst.get(stream.id, 0) + refused
+                self._highest_burst = max(self._highest_burst, self._burst[stream.id])
+            elif over:
+                self._burst[stream.id] = 0
+        return full
+
+    def info(self, subbuf_size: int = 0) -> ChannelLoad:
+        """Return what clients see of it.
+
+        Parameters
+        ----------
+        subbuf_size : int
+            Of the channel; 0: without advice.
+        """
+        needed = 0
+        if self._highest_burst and self.event_size and not self.overwrite:
+            needed = self._capacity + round(self._highest_burst * self.event_size)
+        size, count = advised(needed, subbuf_size) if needed and subbuf_size else (0, 0)
         return ChannelLoad(
             rate=_whole(self._rate),
             highest_rate=_whole(self._highest_rate),
@@ -80,7 +132,27 @@ class Load:
             fill=0 if self.overwrite else self._fill,
             highest_fill=0 if self.overwrite else self._highest_fill,
             history_us=_whole(self._history * 1e6) if self.overwrite else 0,
+            needed=min(needed, MAX_COUNT),
+            advised_subbuf_size=size,
+            advised_num_subbuf=count,
         )
+
+
+def advised(needed: int, subbuf_size: int) -> tuple[int, int]:
+    """Return the size and number of sub-buffers that hold so many bytes; none for too many.
+
+    The end of a sub-buffer is not filled, and one is being read: there is a quarter more room,
+    and a sub-buffer. They get larger where there would be very many.
+    """
+    wanted = needed * 5 // 4
+    size = subbuf_size
+    while True:
+        count = 1 << (-(-wanted // size)).bit_length()
+        if size * count > _MOST:
+            return 0, 0
+        if count <= _MANY:
+            return size, count
+        size *= 2
 
 
 def _whole(number: float) -> int:

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable
 
 from sessiond.load import Load
 from sessiond.registry import Channel, Session
-from sessiond.traces import Trace
-from ustconsumer.protocol.control import ChannelLoad, StreamInfo
+from sessiond.traces import Stream, Trace
+from ustconsumer.abi.packet import CTF_MAGIC, DATA_PACKET
+from ustconsumer.errors import DecodeError
+from ustconsumer.protocol.control import ChannelLoad
 
 __all__ = ["Monitor"]
 
 #: More often than this would say nothing of a rate, and cost.
 _SHORTEST_SECONDS = 0.1
+#: Bytes of a packet that may be looked at under the loop.
+_LARGEST_PACKET = 4 << 20
 
 
 class Monitor:
@@ -54,7 +59,7 @@ class Monitor:
         """Return what was seen of each channel that is sampled, until now."""
         self._sample(time.monotonic(), _SHORTEST_SECONDS)
         return {
-            channel.name: self._loads[channel.id].info()
+            channel.name: self._loads[channel.id].info(channel.options.subbuf_size)
             for channel in self._session.channels
             if channel.options.monitor_timer_us and channel.id in self._loads
         }
@@ -75,17 +80,28 @@ class Monitor:
                 continue
             load = self._loads.get(channel.id)
             age = period if oldest is None else oldest
-            if load is not None and now - load.sampled < age:
+            young = load is not None and now - load.sampled < age
+            if young and oldest is None:
                 continue
             streams = self._streams(channel)
-            if streams:
-                if load is None:
-                    load = self._loads[channel.id] = Load(channel.options.mode == "overwrite")
-                load.add(now, streams, channel.options.subbuf_size * channel.options.num_subbuf)
+            if not streams:
+                continue
+            if load is None:
+                load = self._loads[channel.id] = Load(channel.options.mode == "overwrite")
+            burst = load.highest_burst
+            samples = [stream.sample() for _, stream in streams]
+            if young:
+                # Too short for a rate; what was lost counts.
+                load.note_losses(samples)
+            else:
+                size = channel.options.subbuf_size * channel.options.num_subbuf
+                load.add(now, samples, size)
+            if load.highest_burst > burst and not load.overwrite:
+                load.event_size = _event_size(streams) or load.event_size
 
-    def _streams(self, channel: Channel) -> list[StreamInfo]:
+    def _streams(self, channel: Channel) -> list[tuple[Trace, Stream]]:
         return [
-            stream.sample()
+            (trace, stream)
             for trace in self._traces()
             if not trace.closed and channel.id in trace.channels
             for stream in trace.channels[channel.id].streams
@@ -104,3 +120,31 @@ class Monitor:
                 await asyncio.wait_for(self._news.wait(), wait)
             if self._session.state == "active" and not self._closed:
                 self._sample(time.monotonic())
+
+
+def _event_size(streams: Iterable[tuple[Trace, Stream]]) -> float:
+    """Return the mean bytes of an event in some packet that is in memory; 0: there is none.
+
+    Programs may write there meanwhile, whatever they like.
+    """
+    from ustconsumer.ctf.count import EventCounter  # for those who lose events
+
+    for trace, stream in streams:
+        geometry = stream.geometry
+        if geometry.subbuf_size > _LARGEST_PACKET:
+            continue
+        described = trace.description()
+        counter = EventCounter(described.contexts, described.events)
+        # One of them is being written.
+        for page in range(min(geometry.num_subbuf, 2)):
+            raw = os.pread(stream.fd, geometry.subbuf_size, geometry.data_at(page))
+            if len(raw) < geometry.subbuf_size or DATA_PACKET.get(raw, 0, "magic") != CTF_MAGIC:
+                continue
+            try:
+                events, _, _ = counter.count(raw)
+            except DecodeError:
+                continue
+            content: int = DATA_PACKET.get(raw, 0, "content_size") // 8 - geometry.header_size
+            if events:
+                return max(content, 0) / events
+    return 0.0

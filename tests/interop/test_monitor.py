@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from helpers.apps import Apps
 from helpers.registry import running_registry, until
@@ -58,3 +60,36 @@ def test_buffers_that_are_overrun(rundir: Rundir, apps: Apps) -> None:
         until(lambda: load("small").rate == 0, "nothing is written")
         assert load("small").highest_rate >= seen.highest_rate
         session.destroy()
+
+
+@pytest.mark.full_speed
+def test_what_is_advised_holds_the_same_burst(rundir: Rundir, apps: Apps) -> None:
+    # On one CPU: as much in one buffer each time.
+    burst = ["taskset", "-c", str(min(os.sched_getaffinity(0))), apps.flood, "50000"]
+    with running_registry(rundir) as registry:
+
+        def lost_with(name: str, options: ChannelOptions) -> ChannelInfo:
+            session = registry.client.create(name, rundir.home / name)
+            session.enable_channel("c", options)
+            session.enable_event("flood:tick", "c")
+            session.start()
+            assert rundir.run(burst).returncode == 0
+            session.stop()
+            (channel,) = session.info().channels
+            shown = rundir.drtrace("--rundir", rundir.path, "status", "-s", name).stdout
+            assert ("Advice:" in shown) == (channel.discarded > 0)
+            session.destroy()
+            return channel
+
+        first = lost_with("first", ChannelOptions(subbuf_size=4096, num_subbuf=2))
+        assert first.discarded
+        load = first.load
+        assert load
+        assert load.needed > 8192
+        again = ChannelOptions(
+            subbuf_size=load.advised_subbuf_size, num_subbuf=load.advised_num_subbuf
+        )
+        second = lost_with("second", again)
+        assert second.discarded == 0
+        assert second.load
+        assert second.load.needed == 0

@@ -196,6 +196,14 @@ def _reasons(streams: Iterable[StreamInfo]) -> list[str]:
     return [f"        too big for a sub-buffer: {too_big}"] if too_big else []
 
 
+def shown_size(size: int) -> str:
+    """Return a power of two as options take it."""
+    for letter, factor in (("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)):
+        if size % factor == 0:
+            return f"{size // factor}{letter}"
+    return str(size)
+
+
 def _load(channel: ChannelInfo) -> list[str]:
     """Return how fast it is written and how full it gets, as far as that was looked at."""
     load = channel.load
@@ -208,6 +216,18 @@ def _load(channel: ChannelInfo) -> list[str]:
             round(100 * filled / load.capacity) for filled in (load.fill, load.highest_fill)
         )
         lines.append(f"      Fullest buffer:   {now} % (highest {most} %)")
+    if load.advised_num_subbuf:
+        size = shown_size(load.advised_subbuf_size)
+        lines += folded(
+            "      Advice:           ",
+            f"--subbuf-size={size} --num-subbuf={load.advised_num_subbuf} would have held the "
+            f"largest burst ({load.needed} bytes for each CPU)",
+        )
+    elif load.needed:
+        lines += folded(
+            "      Advice:           ",
+            "programs wrote faster than was read for too long: no buffer holds that",
+        )
     if load.history_us:
         lines.append(f"      Holds the last:   {load.history_us / 1e6:.3g} s")
     return lines

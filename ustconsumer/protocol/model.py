@@ -73,6 +73,12 @@ class ChannelLoad(msgspec.Struct, kw_only=True, omit_defaults=True):
     #: in overwrite mode, microseconds of which the most written buffer holds the events, at the
     #: rate between the last two samples; 0: nothing was written
     history_us: int = 0
+    #: bytes that the buffer of one CPU would have needed so that no event was discarded for want
+    #: of room, as far as is known; 0: it had them, or nobody knows
+    needed: int = 0
+    #: sub-buffers that have them; 0: none are advised
+    advised_subbuf_size: int = 0
+    advised_num_subbuf: int = 0
 
 
 class ChannelInfo(msgspec.Struct, kw_only=True):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from sessiond.load import Load
+import pytest
+
+from sessiond.load import Load, advised
 from ustconsumer.protocol.control import StreamInfo
 from ustconsumer.protocol.messages import MAX_COUNT
 
@@ -83,3 +85,47 @@ def test_what_programs_claim_stays_within_bounds() -> None:
     assert info.fill <= info.highest_fill == 4 * KIB
     assert info.highest_rate <= MAX_COUNT
     assert info.discarded_rate <= MAX_COUNT
+
+
+def test_what_would_have_held_the_burst() -> None:
+    """The buffer, and what found no room in it from sample to sample until there was room."""
+    load = Load(overwrite=False)
+    load.add(1.0, [stream(0, 0)], 16 * KIB)
+    load.add(2.0, [stream(0, 16 * KIB, full=100)], 16 * KIB)
+    # Nobody knows how large they were.
+    assert (load.info(4 * KIB).needed, load.info(4 * KIB).advised_num_subbuf) == (0, 0)
+    load.event_size = 40.0
+    assert load.info(4 * KIB).needed == 16 * KIB + 100 * 40
+    load.add(3.0, [stream(0, 32 * KIB, full=300)], 16 * KIB)
+    assert load.info(4 * KIB).needed == 16 * KIB + 300 * 40
+    # There was room in between: another burst, and a smaller one.
+    load.add(4.0, [stream(0, 40 * KIB, full=300)], 16 * KIB)
+    load.add(5.0, [stream(0, 48 * KIB, full=500)], 16 * KIB)
+    info = load.info(4 * KIB)
+    assert info.needed == 16 * KIB + 300 * 40
+    assert info.advised_subbuf_size * info.advised_num_subbuf > info.needed
+
+
+def test_a_buffer_that_is_new_was_empty() -> None:
+    load = Load(overwrite=False)
+    load.add(1.0, [stream(0, 9000, full=10)], 16 * KIB)
+    assert load.highest_burst == 10
+    assert load.info().highest_fill == 16 * KIB
+
+
+@pytest.mark.parametrize(
+    ("needed", "subbuf_size", "answer"),
+    [
+        # A quarter more, and a sub-buffer; powers of two.
+        (16 * KIB, 4 * KIB, (4 * KIB, 8)),
+        (24 * KIB, 4 * KIB, (4 * KIB, 16)),
+        (100 * KIB, 4 * KIB, (4 * KIB, 64)),
+        # More than 64 of them become larger ones.
+        (1024 * KIB, 4 * KIB, (32 * KIB, 64)),
+        (1 << 30, 4 * KIB, (0, 0)),
+    ],
+)
+def test_advice(needed: int, subbuf_size: int, answer: tuple[int, int]) -> None:
+    assert advised(needed, subbuf_size) == answer
+    size, count = answer
+    assert size * (count - 1) >= needed * 5 // 4 or not count
