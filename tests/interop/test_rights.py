@@ -252,3 +252,80 @@ def test_a_member_of_the_group_has_nothing_of_another_member(machine: Machine) -
         assert not Path(one.home / "more").exists()
         machine.do(two, "destroy")
         machine.do(one, "destroy")
+
+
+#: Fills the waiting room of the registry: silent connections, garbage, another version.
+_CROWD = """
+import socket, struct, sys
+def connect():
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(sys.argv[1])
+    return sock
+silent = []
+for _ in range(400):
+    try:
+        silent.append(connect())
+    except OSError:
+        break
+garbage = connect()
+garbage.sendall(b"x" * 4096)
+old = connect()
+old.sendall(struct.pack("<14I16s64x", 0xC57C57C5, 1, 0, 1, 1, 0, 0, 64, 8, 8, 8, 8, 8, 0, b"old"))
+ends = []
+for sock in (garbage, old):
+    try:
+        ends.append(len(sock.recv(4096)))
+    except ConnectionError:
+        ends.append(0)
+print(len(silent) > 256, *ends, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_crowd_of_one_user_keeps_nobody_out(machine: Machine, apps: Apps) -> None:
+    """S2, S9: who says nothing, or nothing sensible, is let go; others are served meanwhile."""
+    mallory, one = machine.account("mallory"), machine.account("one")
+    with machine.registry(machine.root):
+        machine.do(machine.root, "create", "all", "--snapshot", "-o", str(one.home / "no"))
+        machine.do(machine.root, "enable-event", "--all")
+        machine.do(machine.root, "start")
+        crowd = machine.start_python(
+            mallory,
+            *("-c", _CROWD, "/run/lttng/lttng-ust-sock-8"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert crowd.stdout
+        # Not a byte of a command came to those that were refused.
+        assert crowd.stdout.readline() == "True 0 0\n"
+        program = machine.start(one, [apps.sleeper, "1"])
+        until(
+            lambda: machine.applications(machine.root).get(program.pid, {}).get("sessions"),
+            "it is recorded",
+        )
+        assert machine.applications(machine.root)[program.pid]["sessions"] == ["all"]
+        program.kill()
+        program.wait()
+        crowd.communicate()
+        machine.do(machine.root, "destroy", "all")
+
+
+def test_programs_of_one_user_leave_room_for_others(machine: Machine, apps: Apps) -> None:
+    """S9: who has as many as a user may have is told; somebody else is not concerned."""
+    mallory, one = machine.account("mallory"), machine.account("one")
+    with machine.registry(machine.root, "--max-applications", "2"):
+        many = [machine.start(mallory, [apps.sleeper, "1"]) for _ in range(4)]
+        pids = {each.pid for each in many}
+        until(lambda: pids <= machine.applications(machine.root).keys(), "all are known")
+        told = machine.applications(machine.root)
+        refused = [told[pid]["reason"] for pid in pids if told[pid]["state"] == "refused"]
+        assert len(refused) == 2
+        assert all(f"uid {mallory.uid}" in reason for reason in refused)
+        program = machine.start(one, [apps.sleeper, "1"])
+        until(lambda: program.pid in machine.applications(machine.root), "it is registered")
+        assert machine.applications(machine.root)[program.pid]["state"] != "refused"
+        for each in (*many, program):
+            each.kill()
+            each.wait()
