@@ -8,10 +8,9 @@ import contextlib
 import functools
 import struct
 import time
-from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
+from ustconsumer.consumer.relaydialog import RelayDialog
 from ustconsumer.errors import BrokenResourceError, RemoteProtocolError
 from ustconsumer.protocol import relay
 from ustconsumer.protocol.relay import (
@@ -36,10 +35,8 @@ _CHUNKS = 11
 _CONFIGURATION = 12
 #: Bytes that may wait for the socket: more would only be older when they arrive.
 _PENDING = 256 << 10
-_MAX_TEXT = 1 << 12
 #: Instead of no limit, for LTTng's relay: a megabyte of its memory for each stream.
 _MANY_FILES = 1 << 16
-_CHUNK_SIZE = 1 << 16
 
 _STATUS = struct.Struct(">I")
 _VERSION = struct.Struct(">II")
@@ -79,18 +76,6 @@ class Identity(NamedTuple):
         return self.name.startswith("auto-")
 
 
-#: From the beginning of an answer to its size, or to that of a beginning that says more.
-_Need = Callable[["bytes | bytearray"], int]
-
-
-class _Expected(NamedTuple):
-    """An answer that is to come."""
-
-    need: _Need
-    deliver: Callable[[bytes], None]
-    waiting: asyncio.Future[bytes] | None
-
-
 class RelayLink:
     """A session at a relay; `open` makes one.
 
@@ -120,12 +105,11 @@ class RelayLink:
         self.path = ""
         self.created = 0
         self._control = control
+        self._dialog = RelayDialog(url, control)
         self._data: Wire | None = None
         self._directory = ""
         self.chunk: CreateChunk | None = None
         self.clears = False
-        self._expected: deque[_Expected] = deque()
-        self._reader: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -168,7 +152,6 @@ class RelayLink:
 
         link = cls(url, await connect(url.host, url.control_port))
         try:
-            link._reader = asyncio.ensure_future(link._read_answers())
             try:
                 await asyncio.wait_for(link._begin(identity), _PATIENCE)
             except BrokenResourceError as error:
@@ -194,8 +177,7 @@ class RelayLink:
     @property
     def failed(self) -> asyncio.Future[None]:
         """Done, with an exception, when the connection is of no use any more."""
-        assert self._reader is not None
-        return self._reader
+        return self._dialog.failed
 
     async def add_stream(
         self, name: str, path: str, uuid: bytes, size: int = 0, count: int = 0
@@ -213,7 +195,7 @@ class RelayLink:
             tracefile_count=count,
         )
         answer_size = 36 if self.resumable else 12
-        raw = await self._call(relay.add_stream(self.minor, stream), answer_size)
+        raw = await self._dialog.call(relay.add_stream(self.minor, stream), answer_size)
         added = relay.decode_stream_added(raw, self.resumable)
         if added.status != Status.OK:
             raise RemoteProtocolError(
@@ -223,7 +205,7 @@ class RelayLink:
 
     async def publish(self) -> None:
         """Let viewers see the streams that were added."""
-        await self._checked(relay.request(Command.STREAMS_SENT), "the streams")
+        await self._dialog.checked(relay.request(Command.STREAMS_SENT), "the streams")
 
     def send_metadata(self, handle: int, packets: bytes) -> None:
         """Send metadata packets; there is no answer."""
@@ -232,7 +214,7 @@ class RelayLink:
     async def reset_metadata(self, handle: int, version: int) -> None:
         """Have the relay forget the metadata packets of a trace: all of them come again."""
         payload = _TWO.pack(handle, version)
-        await self._checked(relay.request(Command.RESET_METADATA, payload), "metadata anew")
+        await self._dialog.checked(relay.request(Command.RESET_METADATA, payload), "metadata anew")
 
     def send_packet(self, handle: int, net: int, content: bytes, padding: int) -> None:
         """Send a packet."""
@@ -242,16 +224,16 @@ class RelayLink:
 
     def send_index(self, entry: Index) -> None:
         """Send what an index file says of a packet, or a beacon; one refused is the end."""
-        self._send(
+        self._dialog.send(
             relay.index(self.minor, entry),
             lambda head: _STATUS.size,
-            functools.partial(self._check, "an index"),
+            functools.partial(self._dialog.check, "an index"),
         )
 
     async def pending(self, handle: int, net: int) -> bool:
         """Return whether something up to this packet has not arrived."""
         request = relay.request(Command.DATA_PENDING, _TWO.pack(handle, net))
-        (answer,) = _STATUS.unpack(await self._call(request, _STATUS.size))
+        (answer,) = _STATUS.unpack(await self._dialog.call(request, _STATUS.size))
         if answer not in (0, 1):
             raise RemoteProtocolError(f"relay {self.url}: it does not know a stream of its own")
         return bool(answer)
@@ -259,7 +241,9 @@ class RelayLink:
     async def close_stream(self, handle: int, last: int) -> None:
         """Close a stream behind its last packet."""
         payload = _TWO.pack(handle, last)
-        await self._checked(relay.request(Command.CLOSE_STREAM, payload), "the end of a stream")
+        await self._dialog.checked(
+            relay.request(Command.CLOSE_STREAM, payload), "the end of a stream"
+        )
 
     async def change_chunk(
         self, following: CreateChunk, closed: int, command: CloseCommand
@@ -267,7 +251,7 @@ class RelayLink:
         """Begin another chunk and close the one before, of which no stream is open."""
         old = self.chunk
         assert old is not None
-        await self._checked(relay.create_chunk(following), "a trace chunk")
+        await self._dialog.checked(relay.create_chunk(following), "a trace chunk")
         await self._close_chunk(relay.CloseChunk(old.id, closed, command))
         # Not before: another connection would never close the old one.
         self.chunk = following
@@ -287,7 +271,7 @@ class RelayLink:
 
     async def _close_chunk(self, chunk: relay.CloseChunk) -> str:
         """Return where the relay says that it is."""
-        raw = await self._call(relay.close_chunk(chunk), self._with_path(_CLOSED))
+        raw = await self._dialog.call(relay.close_chunk(chunk), self._dialog.with_path(_CLOSED))
         status, _ = _CLOSED.unpack_from(raw)
         if status != Status.OK:
             return ""
@@ -299,12 +283,12 @@ class RelayLink:
             or (await self._has_chunk(following) and not await self._has_chunk(chunk))
         ):
             chunk = following
-        await self._checked(relay.create_chunk(chunk), "a trace chunk")
+        await self._dialog.checked(relay.create_chunk(chunk), "a trace chunk")
         self.chunk = chunk
 
     async def _has_chunk(self, chunk: CreateChunk) -> bool:
         request = relay.request(Command.TRACE_CHUNK_EXISTS, _ONE.pack(chunk.id))
-        _, exists = _EXISTS.unpack(await self._call(request, _EXISTS.size))
+        _, exists = _EXISTS.unpack(await self._dialog.call(request, _EXISTS.size))
         return bool(exists)
 
     @property
@@ -331,10 +315,7 @@ class RelayLink:
         for wire in (self._data, self._control):
             if wire is not None:
                 wire.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(BaseException):
-                await self._reader
+        await self._dialog.end()
         for wire in (self._data, self._control):
             if wire is not None:
                 # It is closed: whatever it says about that.
@@ -342,7 +323,7 @@ class RelayLink:
                     await asyncio.wait_for(wire.wait_closed(), _PATIENCE)
 
     async def _begin(self, identity: Identity) -> None:
-        raw = await self._call(
+        raw = await self._dialog.call(
             relay.request(Command.VERSION, _VERSION.pack(relay.MAJOR, relay.MINOR)), _VERSION.size
         )
         major, minor = _VERSION.unpack(raw)
@@ -358,11 +339,11 @@ class RelayLink:
 
     async def _configure(self) -> None:
         request = relay.request(Command.GET_CONFIGURATION, bytes(8))
-        status, flags = _SETTINGS.unpack(await self._call(request, _SETTINGS.size))
+        status, flags = _SETTINGS.unpack(await self._dialog.call(request, _SETTINGS.size))
         self.clears = status == Status.OK and bool(flags & relay.CLEAR_ALLOWED)
         if status == Status.OK and flags & relay.RESUMABLE:
-            await self._checked(relay.request(Command.RESUME), "to go on with a session")
-            self.resumable = True
+            await self._dialog.checked(relay.request(Command.RESUME), "to go on with a session")
+            self.resumable = self._dialog.patient = True
 
     async def _create(self, identity: Identity) -> None:
         url = self.url
@@ -390,96 +371,13 @@ class RelayLink:
         )
         request = relay.create_session(self.minor, session)
         if self.minor >= _CHUNKS:
-            raw = await self._call(request, self._with_path(_CREATED_PATH))
+            raw = await self._dialog.call(request, self._dialog.with_path(_CREATED_PATH))
             _, status, _ = _CREATED_PATH.unpack_from(raw)
             self.path = raw[_CREATED_PATH.size :].rstrip(b"\0").decode(errors="replace")
         else:
-            _, status = _CREATED.unpack(await self._call(request, _CREATED.size))
+            _, status = _CREATED.unpack(await self._dialog.call(request, _CREATED.size))
         if status != Status.OK:
             raise RemoteProtocolError(f"relay {url}: it refuses session {name} (status {status})")
-
-    # -- questions and answers -------------------------------------------------------
-
-    def _ask(self, request: bytes, need: _Need) -> asyncio.Future[bytes]:
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._send(request, need, answer.set_result, answer)
-        return answer
-
-    def _send(
-        self,
-        request: bytes,
-        need: _Need,
-        deliver: Callable[[bytes], None],
-        waiting: asyncio.Future[bytes] | None = None,
-    ) -> None:
-        if self._reader is not None and self._reader.done():
-            raise BrokenResourceError(f"relay {self.url}: the connection is lost")
-        self._expected.append(_Expected(need, deliver, waiting))
-        self._control.write(request)
-
-    async def _call(self, request: bytes, size: int | _Need) -> bytes:
-        answer = self._ask(request, size if callable(size) else lambda head: size)
-        await self._control.drain()
-        return await answer
-
-    async def _checked(self, request: bytes, what: str) -> None:
-        self._check(what, await self._call(request, _STATUS.size))
-
-    def _check(self, what: str, raw: bytes) -> None:
-        (status,) = _STATUS.unpack(raw)
-        if status != Status.OK:
-            raise RemoteProtocolError(f"relay {self.url}: it refuses {what} (status {status})")
-
-    def _with_path(self, layout: struct.Struct) -> _Need:
-        """Return how long an answer is that ends with the length of a path and the path."""
-
-        def need(head: bytes | bytearray) -> int:
-            if len(head) < layout.size:
-                return layout.size
-            length: int = layout.unpack_from(head)[-1]
-            if length > _MAX_TEXT:
-                raise RemoteProtocolError(f"relay {self.url}: a path of {length} bytes")
-            return layout.size + length
-
-        return need
-
-    async def _read_answers(self) -> None:
-        """Give answers to those who wait, in order, until the connection ends."""
-        held = bytearray()
-        lost: BaseException
-        try:
-            while True:
-                chunk = await self._control.read(_CHUNK_SIZE)
-                if not chunk:
-                    raise BrokenResourceError(f"relay {self.url}: it closed the connection")
-                held += chunk
-                if self._expected and not self.resumable:
-                    # LTTng's relay answers in small segments, each when the one before it is
-                    # acknowledged; the system would do that 40 ms later.
-                    self._control.acknowledge()
-                while self._expected:
-                    size = self._expected[0].need(held)
-                    if len(held) < size:
-                        break
-                    raw = bytes(held[:size])
-                    del held[:size]
-                    expected = self._expected.popleft()
-                    if expected.waiting is None or not expected.waiting.done():
-                        expected.deliver(raw)
-                if held and not self._expected:
-                    raise RemoteProtocolError(f"relay {self.url}: it answers what nobody asked")
-        except BaseException as error:
-            lost = error
-        for expected in self._expected:
-            if expected.waiting is not None and not expected.waiting.done():
-                if isinstance(lost, Exception):
-                    expected.waiting.set_exception(lost)
-                    # Whether or not somebody still waits for it.
-                    expected.waiting.exception()
-                else:
-                    expected.waiting.cancel()
-        self._expected.clear()
-        raise lost
 
 
 def _stamp(seconds: int) -> str:
