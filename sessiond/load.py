@@ -26,11 +26,14 @@ class Load:
         When, in seconds; 0: never.
     event_size : float
         Mean bytes of an event, of those in a packet; 0: not known.
+    measured : int
+        The burst of which that was measured.
     """
 
     overwrite: bool
     sampled: float = 0.0
     event_size: float = 0.0
+    measured: int = 0
     _seen: dict[int, StreamInfo] = field(default_factory=dict)
     _rate: float = 0.0
     _highest_rate: float = 0.0
@@ -42,6 +45,7 @@ class Load:
     #: events lost in a row, by stream: without a sample at which none were
     _burst: dict[int, int] = field(default_factory=dict)
     _highest_burst: int = 0
+    _hardest: int = -1
     #: of each stream when it was last looked at
     _refused: dict[int, int] = field(default_factory=dict)
 
@@ -49,6 +53,11 @@ class Load:
     def highest_burst(self) -> int:
         """Most events that one buffer discarded in a row for want of room."""
         return self._highest_burst
+
+    @property
+    def hardest(self) -> int:
+        """The stream that was; -1: none."""
+        return self._hardest
 
     def add(self, now: float, streams: Iterable[StreamInfo], capacity: int) -> None:
         """Take samples of its streams.
@@ -107,7 +116,8 @@ class Load:
             full = full or refused > 0
             if refused:
                 self._burst[stream.id] = self._burst.get(stream.id, 0) + refused
-                self._highest_burst = max(self._highest_burst, self._burst[stream.id])
+                if self._burst[stream.id] > self._highest_burst:
+                    self._highest_burst, self._hardest = self._burst[stream.id], stream.id
             elif over:
                 self._burst[stream.id] = 0
         return full

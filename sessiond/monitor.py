@@ -88,7 +88,6 @@ class Monitor:
                 continue
             if load is None:
                 load = self._loads[channel.id] = Load(channel.options.mode == "overwrite")
-            burst = load.highest_burst
             samples = [stream.sample() for _, stream in streams]
             if young:
                 # Too short for a rate; what was lost counts.
@@ -96,8 +95,11 @@ class Monitor:
             else:
                 size = channel.options.subbuf_size * channel.options.num_subbuf
                 load.add(now, samples, size)
-            if load.highest_burst > burst and not load.overwrite:
-                load.event_size = _event_size(streams) or load.event_size
+            # Not at every sample of a long one: it takes milliseconds of the loop.
+            if load.highest_burst > 2 * load.measured and not load.overwrite:
+                first = [each for each in streams if each[1].id == load.hardest]
+                load.event_size = _event_size([*first, *streams]) or load.event_size
+                load.measured = load.highest_burst
 
     def _streams(self, channel: Channel) -> list[tuple[Trace, Stream]]:
         return [
