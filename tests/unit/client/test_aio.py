@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from ustconsumer.cli.verbs import VERBS
 from ustconsumer.client.aio import AsyncRegistry, AsyncSession
 from ustconsumer.client.aioconnection import AsyncConnection
 from ustconsumer.client.registry import Registry
+from ustconsumer.client.saved import SavedSession
 from ustconsumer.client.session import Session
 from ustconsumer.errors import (
     BrokenResourceError,
@@ -21,8 +23,10 @@ from ustconsumer.errors import (
     CommandError,
     RemoteProtocolError,
 )
+from ustconsumer.paths import CONTROL_SOCKET
 from ustconsumer.protocol.control import (
     VERSION,
+    DestroySession,
     Done,
     Failed,
     FrameDecoder,
@@ -32,6 +36,7 @@ from ustconsumer.protocol.control import (
     Sessions,
     StartSession,
     StopSession,
+    Track,
     Welcome,
     encode,
 )
@@ -226,3 +231,54 @@ def test_a_registry_that_does_not_answer() -> None:
             await connection.request(StopSession(session="s"))
 
     talk(lambda message: None, work)
+
+
+def test_a_load_that_is_cancelled_is_undone() -> None:
+    saved = SavedSession(name="night", trackers={"vpid": ["1"]})
+    tracked = asyncio.Event()
+
+    def answer(message: Message) -> Message | None:
+        if not isinstance(message, Track):
+            return Done()
+        tracked.set()
+        return None
+
+    async def work(connection: AsyncConnection, peer: Peer) -> None:
+        async def load() -> None:
+            await AsyncRegistry(connection).load(saved)
+
+        loading = asyncio.create_task(load())
+        await tracked.wait()
+        loading.cancel()
+        await asyncio.sleep(0)
+        await peer.send(Done(), peer.received[-1])
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        assert peer.received[-1] == DestroySession(seq=peer.received[-1].seq, session="night")
+
+    talk(answer, work)
+
+
+def test_a_registry_with_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        path = str(tmp_path / CONTROL_SOCKET)
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+            listener.bind(path)
+            listener.listen(0)
+            other.connect(path)
+            connecting = asyncio.create_task(AsyncConnection.connect(tmp_path))
+            await asyncio.sleep(0.05)
+            assert not connecting.done()
+            listener.setblocking(False)
+            (await loop.sock_accept(listener))[0].close()
+            sock, _ = await loop.sock_accept(listener)
+            with sock:
+                ((hello, _),) = FrameDecoder().feed(await loop.sock_recv(sock, 65536), [])
+                welcome = Welcome(version=VERSION, release="9", pid=1, uid=0, rundir="/x")
+                welcome.seq = hello.seq
+                await loop.sock_sendall(sock, encode(welcome))
+                async with await connecting as connection:
+                    assert connection.welcome.release == "9"
+
+    asyncio.run(asyncio.wait_for(main(), 60))
