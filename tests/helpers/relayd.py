@@ -147,7 +147,7 @@ def relayd(kind: str, output: Path, *options: str) -> Iterator[Relayd]:
         Made if it is not there; anybody may write below it.
     """
     output.mkdir(parents=True, exist_ok=True)
-    running = Relayd(kind, output, options, _free_ports(3))
+    running = _started(kind, output, options)
     try:
         yield running
         running.stop()
@@ -155,6 +155,17 @@ def relayd(kind: str, output: Path, *options: str) -> Iterator[Relayd]:
         if running.process.poll() is None:
             running.kill()
         running._close_pipe()
+
+
+def _started(kind: str, output: Path, options: Sequence[str]) -> Relayd:
+    """Start one; another test may take a port that was free a moment ago."""
+    for _ in range(4):
+        try:
+            return Relayd(kind, output, options, _free_ports(3))
+        except AssertionError as error:
+            if "Address already in use" not in str(error):
+                raise
+    return Relayd(kind, output, options, _free_ports(3))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -96,7 +96,10 @@ def hashes(registry: RunningRegistry) -> dict[str, str]:
         try:
             name = os.readlink(entry)
             if name.startswith("/memfd:"):
-                found[f"{entry.name} {name}"] = hashlib.sha256(entry.read_bytes()).hexdigest()
+                # Each once: for a moment the registry has another descriptor, to be sent.
+                found[f"{entry.stat().st_ino} {name}"] = hashlib.sha256(
+                    entry.read_bytes()
+                ).hexdigest()
         except FileNotFoundError:
             continue  # closed meanwhile
     assert [name for name in found if "ust-chan" in name]
