@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -181,33 +180,6 @@ def test_a_refusal_is_raised_with_its_kind_and_the_connection_goes_on(peer):
     assert caught.value.kind == "no-such-session"
     assert isinstance(connection.request(StartSession(session="s")), Done)
     connection.close()
-
-
-def test_a_request_that_was_interrupted_leaves_the_connection_usable(peer):
-    """Its reply is dropped, and with it what came with it, when the next request is made."""
-    read, write = os.pipe()
-    interrupted = threading.Event()
-
-    def answer(message: Message, self: Peer) -> None:
-        if isinstance(message, Drain):
-            os.kill(os.getpid(), signal.SIGINT)
-            interrupted.wait()
-            self.send(reply_to(message, Done()), fds=(write,))
-        else:
-            self.send(reply_to(message, Done(warnings=["the next one"])))
-
-    connection = Connection(peer(answer).client)
-    with pytest.raises(KeyboardInterrupt):
-        connection.request(Drain(token=1, final=False))
-    interrupted.set()
-    reply = connection.request(StartSession(session="s"))
-    assert isinstance(reply, Done)
-    assert reply.warnings == ["the next one"]
-    connection.close()
-    os.close(write)
-    os.set_blocking(read, False)
-    assert os.read(read, 1) == b""
-    os.close(read)
 
 
 def test_another_version_is_refused(peer):
