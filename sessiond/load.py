@@ -40,12 +40,15 @@ class Load:
     _lost_rate: float = 0.0
     _fill: int = 0
     _highest_fill: int = 0
+    _was_full: bool = False
     _capacity: int = 0
     _history: float = 0.0
     #: events lost in a row, by stream: without a sample at which none were
     _burst: dict[int, int] = field(default_factory=dict)
     _highest_burst: int = 0
     _hardest: int = -1
+    #: streams that have lost some since the last sample
+    _losing: set[int] = field(default_factory=set)
     #: of each stream when it was last looked at
     _refused: dict[int, int] = field(default_factory=dict)
 
@@ -72,7 +75,12 @@ class Load:
             Bytes of the buffer of a stream.
         """
         streams = list(streams)
-        full = self.note_losses(streams, over=True)
+        self.note_losses(streams)
+        for stream in streams:
+            # It has had room: what it loses next is another burst.
+            if stream.id not in self._losing:
+                self._burst[stream.id] = 0
+        self._losing.clear()
         before, self._seen = self._seen, {}
         written = busiest = lost = fill = 0
         for stream in streams:
@@ -85,8 +93,7 @@ class Load:
                 lost += (stream.lost - last.lost) % _WORD
             fill = max(fill, min((stream.produced - stream.consumed) % _WORD, capacity))
         self._capacity, self._fill = capacity, fill
-        # Discarded for want of room: it was full, though it may have been read since.
-        self._highest_fill = max(self._highest_fill, capacity if full else fill)
+        self._highest_fill = max(self._highest_fill, fill)
         seconds = now - self.sampled
         if self.sampled and seconds > 0:
             self._rate, self._lost_rate = written / seconds, lost / seconds
@@ -94,33 +101,19 @@ class Load:
             self._history = capacity * seconds / busiest if busiest else 0.0
         self.sampled = now
 
-    def note_losses(self, streams: Iterable[StreamInfo], *, over: bool = False) -> bool:
-        """Take what was discarded of samples, also shortly after the last ones.
-
-        Parameters
-        ----------
-        over : bool
-            A stream that has lost nothing since has had room: what it loses next is another
-            burst.
-
-        Returns
-        -------
-        bool
-            Some buffer was full.
-        """
-        full = False
+    def note_losses(self, streams: Iterable[StreamInfo]) -> None:
+        """Take what was discarded of samples, also shortly after the last ones."""
         for stream in streams:
             # A buffer that is new was empty.
             refused = (stream.lost_full - self._refused.get(stream.id, 0)) % _WORD
             self._refused[stream.id] = stream.lost_full
-            full = full or refused > 0
             if refused:
+                # For want of room: it was full, though it may have been read since.
+                self._was_full = True
+                self._losing.add(stream.id)
                 self._burst[stream.id] = self._burst.get(stream.id, 0) + refused
                 if self._burst[stream.id] > self._highest_burst:
                     self._highest_burst, self._hardest = self._burst[stream.id], stream.id
-            elif over:
-                self._burst[stream.id] = 0
-        return full
 
     def info(self, subbuf_size: int = 0) -> ChannelLoad:
         """Return what clients see of it.
@@ -134,13 +127,14 @@ class Load:
         if self._highest_burst and self.event_size and not self.overwrite:
             needed = self._capacity + round(self._highest_burst * self.event_size)
         size, count = advised(needed, subbuf_size) if needed and subbuf_size else (0, 0)
+        highest = self._capacity if self._was_full else self._highest_fill
         return ChannelLoad(
             rate=_whole(self._rate),
             highest_rate=_whole(self._highest_rate),
             discarded_rate=_whole(self._lost_rate),
             capacity=self._capacity,
             fill=0 if self.overwrite else self._fill,
-            highest_fill=0 if self.overwrite else self._highest_fill,
+            highest_fill=0 if self.overwrite else highest,
             history_us=_whole(self._history * 1e6) if self.overwrite else 0,
             needed=min(needed, MAX_COUNT),
             advised_subbuf_size=size,

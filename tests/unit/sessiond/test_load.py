@@ -106,6 +106,21 @@ def test_what_would_have_held_the_burst() -> None:
     assert info.advised_subbuf_size * info.advised_num_subbuf > info.needed
 
 
+def test_losses_between_samples_count() -> None:
+    """As of one who asks often; the burst goes on where the next sample sees no more of it."""
+    load = Load(overwrite=False)
+    load.add(1.0, [stream(0, 0)], 16 * KIB)
+    load.note_losses([stream(0, 16 * KIB, full=100)])
+    assert load.info().highest_fill == 16 * KIB
+    load.add(2.0, [stream(0, 16 * KIB, full=100)], 16 * KIB)
+    load.note_losses([stream(0, 16 * KIB, full=300)])
+    load.add(3.0, [stream(0, 32 * KIB, 32 * KIB, full=300)], 16 * KIB)
+    assert (load.info().highest_fill, load.highest_burst) == (16 * KIB, 300)
+    load.add(4.0, [stream(0, 32 * KIB, 32 * KIB, full=300)], 16 * KIB)
+    load.note_losses([stream(0, 48 * KIB, full=450)])
+    assert load.highest_burst == 300
+
+
 def test_a_buffer_that_is_new_was_empty() -> None:
     load = Load(overwrite=False)
     load.add(1.0, [stream(0, 9000, full=10)], 16 * KIB)
