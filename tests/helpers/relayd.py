@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,9 +37,12 @@ class Relayd:
     process : subprocess.Popen
     """
 
-    def __init__(self, kind: str, output: Path, options: Sequence[str], ports: Sequence[int]):
+    def __init__(
+        self, kind: str, output: Path, options: Sequence[str], home: str, ports: Sequence[int]
+    ):
         self.kind = kind
         self.output = output
+        self._home = home
         self._options = list(options)
         self.control, self.data, self.live = ports
         self.process: subprocess.Popen[str]
@@ -78,8 +82,7 @@ class Relayd:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # Its own: LTTng's makes files below its home.
-                env={**os.environ, "HOME": str(self.output), "LTTNG_HOME": str(self.output)},
+                env={**os.environ, "HOME": self._home, "LTTNG_HOME": self._home},
                 start_new_session=True,
             )
         try:
@@ -147,25 +150,27 @@ def relayd(kind: str, output: Path, *options: str) -> Iterator[Relayd]:
         Made if it is not there; anybody may write below it.
     """
     output.mkdir(parents=True, exist_ok=True)
-    running = _started(kind, output, options)
-    try:
-        yield running
-        running.stop()
-    finally:
-        if running.process.poll() is None:
-            running.kill()
-        running._close_pipe()
+    # LTTng's makes sockets below its home, whose path must be short.
+    with tempfile.TemporaryDirectory(prefix="ust-relay-", dir="/tmp") as home:
+        running = _started(kind, output, options, home)
+        try:
+            yield running
+            running.stop()
+        finally:
+            if running.process.poll() is None:
+                running.kill()
+            running._close_pipe()
 
 
-def _started(kind: str, output: Path, options: Sequence[str]) -> Relayd:
+def _started(kind: str, output: Path, options: Sequence[str], home: str) -> Relayd:
     """Start one; another test may take a port that was free a moment ago."""
     for _ in range(4):
         try:
-            return Relayd(kind, output, options, _free_ports(3))
+            return Relayd(kind, output, options, home, _free_ports(3))
         except AssertionError as error:
             if "Address already in use" not in str(error):
                 raise
-    return Relayd(kind, output, options, _free_ports(3))
+    return Relayd(kind, output, options, home, _free_ports(3))
 
 
 def _free_ports(count: int) -> list[int]:
